@@ -1,0 +1,168 @@
+"""Checkpoints: the whole state of a training run, and weights alone, written atomically.
+
+Both are read as tensors and plain data only: a file can never run code.
+"""
+
+import json
+import os
+import random
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from resnet_lib import UserError, models
+
+VERSION = 1
+LAST, BEST, RECORD = "last.pt", "best.safetensors", "record.json"
+
+
+def open_run(folder: str | Path, resume: bool = False) -> Path:
+    """The folder of a run, made if missing; refuses one that holds another run, unless resuming."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another") from None
+    held = [name for name in (LAST, BEST, RECORD) if (folder / name).exists()]
+    if held and not resume:
+        raise UserError(f"{folder} holds a run ({held[0]}): resume it, or choose another folder")
+    return folder
+
+
+def write_atomically(path: str | Path, write: Callable[[str], Any]) -> None:
+    """Call ``write`` with a temporary name, then rename: readers see the old file or the new one.
+
+    On failure the old file stays, and the temporary one is removed.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(str(part))
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch reports a full disk as RuntimeError
+        kept = "the file that was there is kept" if path.exists() else "nothing was written"
+        raise UserError(f"cannot write {path}: {error} ({kept})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def random_states() -> dict[str, Any]:
+    """The states of all random number generators that a run may use."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global generator is the point
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put back what ``random_states`` returned; CUDA's only where there are as many devices."""
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def save(path: str | Path, state: dict[str, Any]) -> None:
+    """Write the whole state of a run: tensors, numbers, strings, lists and dictionaries."""
+    write_atomically(path, lambda part: torch.save({"version": VERSION, **state}, part))
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read what ``save`` wrote, on the CPU; UserError where it is missing, damaged or unsafe."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: check the name, or train one first")
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            pickled = file.read(1) == b"\x80"
+        if pickled:
+            raise UserError(f"{path} is a bare pickle, which can run code: refused, not opened")
+        raise UserError(f"{path} is truncated or not a checkpoint: use an earlier copy")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "Unsupported global" in str(error):
+            raise UserError(f"{path} holds code beside tensors: refused, not run") from None
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): use an earlier copy"
+        ) from None
+    if not isinstance(state, dict) or "model" not in state:
+        raise UserError(f"{path} is no checkpoint of a training run: it holds no 'model'")
+    if state.get("version") != VERSION:
+        found = state.get("version")
+        raise UserError(f"{path} has format {found}, this version reads {VERSION}: train it again")
+    return state
+
+
+def save_weights(path: str | Path, model: nn.Module, metadata: dict[str, Any]) -> None:
+    """Write the weights as safetensors; ``metadata`` (plain data) goes into the file's header."""
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    header = {"resnet_lib": json.dumps({"version": VERSION, "spec": model.spec, **metadata})}
+    write_atomically(path, lambda part: save_file(weights, part, metadata=header))
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights and metadata of a .safetensors file or of a run's whole state."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        state = load(path)
+        return state["model"], {key: state[key] for key in ("spec", "data", "epoch")}
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: check the name, or train one first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("resnet_lib", "{}")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header)  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is truncated or no safetensors file: {error}") from None
+
+
+def fill(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
+    """Load the weights strictly; UserError names the first that does not fit."""
+    own = model.state_dict()
+    for name in [*own, *weights]:
+        if name not in weights:
+            raise UserError(f"{source} is of another architecture: it lacks {name}")
+        if name not in own:
+            raise UserError(f"{source} is of another architecture: the model has no {name}")
+        theirs, ours = tuple(weights[name].shape), tuple(own[name].shape)
+        if theirs != ours:
+            raise UserError(
+                f"{source} is of another architecture: {name} is {theirs}, the model's is {ours}"
+            )
+    model.load_state_dict(weights)
+
+
+def restore_model(path: str | Path) -> tuple[models.ResNet, dict[str, Any]]:
+    """The network that a checkpoint of ours holds, in evaluation mode, and the file's metadata."""
+    weights, metadata = load_weights(path)
+    if "spec" not in metadata:
+        raise UserError(
+            f"{path} does not say which model it is of: build one and load it with fill"
+        )
+    model = models.build(**metadata["spec"])
+    fill(model, weights, path)
+    return model.eval(), metadata
