@@ -19,7 +19,8 @@ from resnet_lib.train import TrainConfig
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(
-    epochs=3, batch_size=16, lr=0.05, warmup_epochs=0.5, augment=None, precision="float32", device="cpu"
+    epochs=3, batch_size=16, lr=0.05, warmup_epochs=0.5, augment=None, precision="float32",
+    device="cpu",
 )  # fmt: skip
 
 
@@ -141,10 +142,20 @@ def test_a_seed_fixes_the_run_and_another_changes_it(toy, toy_val, optimizer, lr
 def test_precision_reaches_the_convolutions(toy, toy_val):
     seen = set()
     model = make_model()
-    model.conv1.register_forward_hook(lambda module, args, output: seen.add(output.dtype))
+    model.conv1.register_forward_hook(
+        lambda module, args, output: seen.add((module.training, output.dtype))
+    )
     train.fit(model, toy, toy_val, replace(TINY, epochs=1, precision="bfloat16"), log=silent)
-    assert seen == {torch.bfloat16}
+    assert seen == {(True, torch.bfloat16), (False, torch.float32)}
     assert model.conv1.weight.dtype is torch.float32
+
+
+def test_a_loss_that_is_not_finite_at_once_promises_no_saved_state(toy, toy_val, tmp_path):
+    model = make_model()
+    with torch.no_grad():
+        model.fc.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"loss is nan in epoch 1 .*lower lr$"):
+        train.fit(model, toy, toy_val, TINY, out=tmp_path / "run", log=silent)
 
 
 def test_best_is_the_first_of_the_highest():

@@ -1,0 +1,66 @@
+"""The command line: a module a command, each with ``add`` (its options) and ``run``.
+
+A user's mistake ends with one line and exit code 2; a traceback is a bug.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from resnet_lib import UserError, __version__
+from resnet_lib.cli import evaluate, experiment, predict, train
+
+EXAMPLES = """examples:
+  A quarter-width ResNet-50 on the images that come with the package, about a minute:
+    python -m resnet_lib train --width 16 --stem imagenet --zero-init --data fashion --out runs/1
+  The same, continued after an interruption: the same line and --resume.
+  How good is it on the test part, and what does it say of a picture?
+    python -m resnet_lib evaluate --checkpoint runs/1/best.safetensors --data fashion
+    python -m resnet_lib predict --checkpoint runs/1/best.safetensors shoe.png
+
+DATA is fashion, scaled-shapes, cifar10, imagenette, or a folder with one sub-folder a class."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line."""
+
+    def error(self, message: str):
+        raise UserError(f"{message} (try {self.prog} --help)")
+
+
+def make_parser() -> Parser:
+    """All commands with their options; the help text is a user's first manual."""
+    parser = Parser(
+        prog="python -m resnet_lib",
+        description="Train, evaluate and use residual networks: the package behind the book.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (train, evaluate, predict, experiment):
+        module.add(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        args = make_parser().parse_args(line)
+        args.line = line
+        args.run(args)
+    except UserError as error:
+        print(f"resnet_lib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nresnet_lib: interrupted; what was saved after the last epoch is kept, "
+            "--resume continues there",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: nothing to complain about
+        sys.stderr.close()
+        return 0
+    return 0

@@ -1,0 +1,46 @@
+"""Options that several commands share, and what is made of them."""
+
+import argparse
+from typing import Any
+
+from resnet_lib import data, device
+
+
+def positive(text: str) -> int:
+    """A whole number above zero, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+positive.__name__ = "whole number above 0"  # argparse puts it in its message
+
+
+def add_data(command: argparse.ArgumentParser) -> None:
+    """The options that choose images, the same for training and evaluation."""
+    command.add_argument("--data", required=True, metavar="DATA", help="a name, or a folder")
+    command.add_argument("--limit", type=positive, help="use so many images, balanced over classes")
+    command.add_argument("--root", help="where downloaded data sets are kept")
+    command.add_argument("--download", action="store_true", help="download the data set if missing")
+    command.add_argument("--strict", action="store_true", help="refuse a folder with damaged files")
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """Where and in which number format to compute."""
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    known = ", ".join(["auto", *device.PRECISIONS])
+    command.add_argument("--precision", default="auto", help=f"{known} (auto)")
+
+
+def load_data(args: argparse.Namespace, split: str, **options: Any):
+    """``data.load`` with the options that all commands share."""
+    return data.load(
+        args.data,
+        split,
+        seed=args.seed,
+        root=args.root,
+        download=args.download,
+        strict=args.strict,
+        **options,
+    )

@@ -1,0 +1,99 @@
+"""The book's recorded experiments: what each trains, and the record of one run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from resnet_lib import UserError, data, device, metrics, models, records, train
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One arm of an experiment: arguments of ``models.build``, of ``data.load``, and the recipe."""
+
+    spec: dict[str, Any]
+    data: dict[str, Any]
+    config: train.TrainConfig
+
+
+def quarter_width(name: str) -> Variant:
+    """A network of 16 base channels on the embedded images, as in chapter 11."""
+    spec = {"name": name, "num_classes": 10, "width": 16, "in_channels": 1, "zero_init": True}
+    return Variant(spec, {"name_or_folder": "fashion"}, train.TrainConfig.quick())
+
+
+EXPERIMENTS = {
+    # Chapter 11: what one minute of training gives, and how far it varies with the seed.
+    "quick": {f"{name}-w16": quarter_width(name) for name in ("resnet50", "resnet101")},
+}
+
+
+def find(name: str) -> dict[str, Variant]:
+    """The variants of an experiment; UserError where there is none of that name."""
+    if name not in EXPERIMENTS:
+        raise UserError(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
+    return EXPERIMENTS[name]
+
+
+def trial(variant: Variant, limit: int | None, epochs: int | None) -> Variant:
+    """The same variant on fewer images or for fewer epochs, to try the machinery."""
+    images = variant.data | ({"limit": limit} if limit else {})
+    if epochs:
+        warmup = min(variant.config.warmup_epochs, epochs / 2)
+        return replace(
+            variant,
+            data=images,
+            config=replace(variant.config, epochs=epochs, warmup_epochs=warmup),
+        )
+    return replace(variant, data=images)
+
+
+def run(
+    experiment: str,
+    name: str,
+    variant: Variant,
+    seed: int,
+    command: str,
+    log: Callable[[str], None] = print,
+) -> records.Record:
+    """Train one variant with one seed and measure its last epoch once on the test part.
+
+    No epoch is chosen, so the validation part has no influence on the test figures.
+    """
+    config = replace(variant.config, seed=seed)
+    place = device.choose_device(config.device)
+    commit, date, started = records.commit(), records.now(), time.perf_counter()
+    train_part, val_part, test_part = (
+        data.load(split=split, **variant.data) for split in ("train", "val", "test")
+    )
+    device.seed_everything(seed)  # the initial weights
+    model = models.build(**variant.spec)
+    history = train.fit(model, train_part, val_part, config, log=log)
+    evaluation = train.evaluate(model, test_part, place)
+    matrix = metrics.confusion_matrix(
+        evaluation.labels, evaluation.predictions, len(test_part.classes)
+    )
+    return records.Record(
+        experiment=experiment,
+        variant=name,
+        seed=seed,
+        config=asdict(config) | {"spec": variant.spec, "data": variant.data},
+        history=history.epochs,
+        result={
+            "train_images": len(train_part),
+            "val_images": len(val_part),
+            "test_images": len(test_part),
+            "val_accuracy": history.epochs[-1]["val_accuracy"],
+            "test_accuracy": evaluation.accuracy,
+            "test_loss": evaluation.loss,
+            "test_confusion_matrix": matrix.tolist(),
+            "parameters": models.parameter_count(model),
+            "precision": str(device.choose_precision(config.precision, place)),
+        },
+        environment=records.environment(place),
+        commit=commit,
+        date=date,
+        seconds=round(time.perf_counter() - started, 1),
+        command=command,
+    )

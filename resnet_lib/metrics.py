@@ -1,0 +1,182 @@
+"""What a classifier gets right, and how sure the figure is: pure functions on tensors.
+
+Labels and predictions are class numbers (N,), logits (N, K). The arithmetic is float64 on the CPU,
+on whatever device the tensors are. Rates are fractions, 0 to 1. Equal to scikit-learn's functions
+of these names except where a docstring says so.
+"""
+
+import torch
+from torch import Tensor
+
+from resnet_lib import UserError
+
+
+def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
+    """(N,), (N,) -> int64 (K, K): images of the row's class that were taken for the column's."""
+    labels = _class_numbers(labels, num_classes, "labels")
+    predictions = _class_numbers(predictions, num_classes, "predictions")
+    if len(labels) != len(predictions):
+        raise UserError(f"got {len(labels)} labels but {len(predictions)} predictions")
+    cells = torch.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
+
+
+def accuracy(cm: Tensor) -> float:
+    """(K, K) -> the fraction of images on the diagonal."""
+    cm = _counts(cm)
+    return (cm.trace() / cm.sum()).item()
+
+
+def precision(cm: Tensor) -> Tensor:
+    """(K, K) -> (K,): of the images taken for a class, the fraction that belongs to it.
+
+    0 for a class that is never predicted, scikit-learn's ``zero_division=0``.
+    """
+    cm = _counts(cm)
+    return _divide(cm.diagonal(), cm.sum(0))
+
+
+def recall(cm: Tensor) -> Tensor:
+    """(K, K) -> (K,): of the images of a class, the fraction taken for it.
+
+    0 for a class without images, scikit-learn's ``zero_division=0``.
+    """
+    cm = _counts(cm)
+    return _divide(cm.diagonal(), cm.sum(1))
+
+
+def f1(cm: Tensor) -> Tensor:
+    """(K, K) -> (K,): the harmonic mean of precision and recall.
+
+    0 for a class that has no images and is never predicted, scikit-learn's ``zero_division=0``.
+    """
+    cm = _counts(cm)
+    return _divide(2 * cm.diagonal(), cm.sum(0) + cm.sum(1))
+
+
+def mean_precision(cm: Tensor) -> float:
+    """(K, K) -> precision averaged over the classes (macro), each with the same weight.
+
+    A class that is never predicted counts as 0; one that has no images either is left out.
+    """
+    cm = _counts(cm)
+    return precision(cm)[cm.sum(0) + cm.sum(1) > 0].mean().item()
+
+
+def mean_accuracy(cm: Tensor) -> float:
+    """(K, K) -> recall averaged over the classes that have images: balanced accuracy."""
+    cm = _counts(cm)
+    return recall(cm)[cm.sum(1) > 0].mean().item()
+
+
+def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
+    """(N, K), (N,) -> the fraction of images whose class has one of the k highest scores.
+
+    Equal scores are ranked by class number, lowest first, so that k = 1 agrees with ``argmax``;
+    scikit-learn ranks them highest first.
+    """
+    logits, labels = _scores(logits, labels)
+    if not 1 <= k <= logits.shape[1]:
+        raise UserError(f"k must be between 1 and {logits.shape[1]}, got {k}")
+    own = logits.gather(1, labels[:, None])
+    before = torch.arange(logits.shape[1]) < labels[:, None]
+    rank = ((logits > own) | ((logits == own) & before)).sum(1)
+    return (rank < k).double().mean().item()
+
+
+def log_loss(logits: Tensor, labels: Tensor) -> float:
+    """(N, K), (N,) -> mean cross-entropy in nats. Not clipped: scikit-learn stops at about 36."""
+    logits, labels = _scores(logits, labels)
+    return -logits.log_softmax(1).gather(1, labels[:, None]).mean().item()
+
+
+def brier_score(logits: Tensor, labels: Tensor) -> float:
+    """(N, K), (N,) -> mean squared distance of the probabilities from the one-hot label, 0 to 2.
+
+    Summed over the classes as in Brier 1950, also for two: there scikit-learn halves it by default.
+    """
+    logits, labels = _scores(logits, labels)
+    target = torch.nn.functional.one_hot(labels, logits.shape[1])
+    return (logits.softmax(1) - target).square().sum(1).mean().item()
+
+
+def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """(N, K), (N,) -> the gap between confidence and accuracy, averaged over the images.
+
+    Confidence is the highest probability; its bins are equally wide and closed on the right.
+    Guo et al. 2017, equation 3 (DOI 10.48550/arXiv.1706.04599). Not in scikit-learn.
+    """
+    logits, labels = _scores(logits, labels)
+    if bins < 1:
+        raise UserError(f"bins must be at least 1, got {bins}")
+    confidence, prediction = logits.softmax(1).max(1)
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    surplus = confidence - (prediction == labels).double()
+    gaps = torch.zeros(bins, dtype=torch.float64)
+    gaps.index_add_(0, torch.bucketize(confidence, edges), surplus)
+    return (gaps.abs().sum() / len(labels)).item()
+
+
+def bootstrap_interval(
+    values: Tensor, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """(N,) -> the percentile interval (low, high) of the mean, in the unit of the values.
+
+    ``values`` has one entry per independent unit: right or wrong per image, or the difference of
+    two networks per image or per seed. Efron 1979 (DOI 10.1214/aos/1176344552).
+    """
+    values = torch.as_tensor(values).detach().cpu().double()
+    if values.ndim != 1 or len(values) < 2 or not values.isfinite().all():
+        shape = tuple(values.shape)
+        raise UserError(f"an interval needs at least two finite values (N,), got shape {shape}")
+    if not 0 < confidence < 1 or samples < 1:
+        raise UserError(f"need 0 < confidence < 1 and samples >= 1; got {confidence}, {samples}")
+    generator = torch.Generator().manual_seed(seed)
+    chunk = max(1, 2**20 // len(values))  # bounds the memory for many values
+    means = []
+    for start in range(0, samples, chunk):
+        shape = (min(chunk, samples - start), len(values))
+        means.append(values[torch.randint(len(values), shape, generator=generator)].mean(1))
+    tail = (1 - confidence) / 2
+    limits = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.cat(means).quantile(limits).tolist()
+    return low, high
+
+
+def _class_numbers(values: Tensor, num_classes: int, name: str) -> Tensor:
+    values = torch.as_tensor(values).detach().cpu()
+    if values.ndim != 1 or len(values) == 0:
+        raise UserError(f"{name} must be (N,) with N >= 1, got shape {tuple(values.shape)}")
+    if values.is_floating_point() or values.is_complex():
+        raise UserError(f"{name} must be class numbers, integers, got {values.dtype}")
+    values = values.long()
+    if values.min() < 0 or values.max() >= num_classes:
+        span = f"{values.min().item()} to {values.max().item()}"
+        raise UserError(f"{name} must lie in 0 to {num_classes - 1}, got {span}")
+    return values
+
+
+def _counts(cm: Tensor) -> Tensor:
+    cm = torch.as_tensor(cm).detach().cpu().double()
+    if cm.ndim != 2 or cm.shape[0] != cm.shape[1]:
+        raise UserError(f"a confusion matrix is (K, K), got shape {tuple(cm.shape)}")
+    if not (cm >= 0).all() or not cm.isfinite().all() or cm.sum() == 0:
+        raise UserError("a confusion matrix holds counts, none negative and not all zero")
+    return cm
+
+
+def _divide(part: Tensor, whole: Tensor) -> Tensor:
+    """The quotient, and 0 where the whole is 0."""
+    return torch.where(whole > 0, part / whole, 0.0)
+
+
+def _scores(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = torch.as_tensor(logits).detach().cpu().double()
+    if logits.ndim != 2 or 0 in logits.shape:
+        raise UserError(f"logits must be (N, K), not empty, got shape {tuple(logits.shape)}")
+    if not logits.isfinite().all():
+        raise UserError("logits must be finite: a NaN or infinity means that the training diverged")
+    labels = _class_numbers(labels, logits.shape[1], "labels")
+    if len(labels) != len(logits):
+        raise UserError(f"got {len(logits)} rows of logits but {len(labels)} labels")
+    return logits, labels

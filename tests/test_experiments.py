@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import pytest
+
+from resnet_lib import UserError, cli, experiments, models, records
+
+LINE = ["experiment", "quick", "--seeds", "2", "--limit", "40", "--epochs", "1", "--device", "cpu"]
+
+
+def test_a_reduced_rerun_writes_one_record_a_run_and_never_runs_twice(tmp_path, capsys):
+    out = tmp_path / "quick"
+    assert cli.main([*LINE, "--out", str(out)]) == 0
+    variants = experiments.EXPERIMENTS["quick"]
+    files = sorted(path.name for path in out.iterdir())
+    assert files == sorted(f"{name}-seed{seed}.json" for name in variants for seed in (0, 1))
+    before = {name: (out / name).stat().st_mtime_ns for name in files}
+    (out / files[0]).unlink()
+    capsys.readouterr()
+    assert cli.main([*LINE, "--out", str(out)]) == 0
+    assert f"{len(files) - 1} of {len(files)} runs are done" in capsys.readouterr().out
+    after = {name: (out / name).stat().st_mtime_ns for name in files}
+    assert {name for name in files if after[name] != before[name]} == {files[0]}
+
+    record = records.read(out / files[1])
+    assert record.experiment == "quick" and record.variant in variants
+    assert record.result["train_images"] == 40 and len(record.history) == 1
+    matrix = record.result["test_confusion_matrix"]
+    correct = sum(row[i] for i, row in enumerate(matrix))
+    assert correct / sum(map(sum, matrix)) == pytest.approx(record.result["test_accuracy"])
+    assert "experiment quick --seeds 2" in record.command
+
+
+def test_seeds_change_the_run_and_nothing_else(tmp_path):
+    variant = experiments.trial(experiments.EXPERIMENTS["quick"]["resnet50-w16"], 40, 1)
+    variant = replace(variant, config=replace(variant.config, device="cpu"))
+
+    def loss(seed):
+        record = experiments.run("quick", "v", variant, seed, "command", log=lambda line: None)
+        return record.history[0]["train_loss"]
+
+    first = loss(0)
+    assert loss(0) == first
+    assert loss(1) != first
+
+
+def test_an_unknown_experiment_names_the_known_ones():
+    with pytest.raises(UserError, match="experiment must be one of quick"):
+        experiments.find("slow")
+
+
+def test_the_variants_are_what_their_names_say():
+    for name, variant in experiments.EXPERIMENTS["quick"].items():
+        depth, width = name.split("-w")
+        assert variant.spec["name"] == depth and variant.spec["width"] == int(width)
+        assert f"resnet{models.layer_count(models.build(**variant.spec))}" == depth
