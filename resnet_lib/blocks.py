@@ -39,8 +39,8 @@ class PadShortcut(nn.Module):
 def shortcut(in_channels: int, out_channels: int, stride: int, option: str = "B") -> nn.Module:
     """The path beside the branch: (N, in, H, W) -> (N, out, H / stride, W / stride).
 
-    Options of He et al. 2015, sections 3.3 and 4.1: A pads with zeros, B projects where the shape changes,
-    C projects always. A projection is a 1x1 convolution and its batch norm.
+    Options of He et al. 2015, sections 3.3 and 4.1: A pads with zeros, B projects where the shape
+    changes, C projects always. A projection is a 1x1 convolution and its batch norm.
     """
     if option not in SHORTCUTS:
         raise UserError(f"shortcut option must be one of {', '.join(SHORTCUTS)}, got {option!r}")

@@ -134,15 +134,15 @@ def load(
 
 
 def _statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, on the 0..1 scale, summed in whole numbers."""
-    count, total, squares = 0, 0, 0
-    for images in batches:
-        values = images.transpose(0, 1).flatten(1).long()
-        count += values.shape[1]
-        total, squares = total + values.sum(1), squares + values.square().sum(1)
-    mean = total.double() / count
+    """Mean and standard deviation of each channel, on the 0..1 scale, from level counts."""
+    counts = sum(
+        torch.stack([torch.bincount(part.flatten(), minlength=256) for part in images.unbind(1)])
+        for images in batches
+    ).double()
+    levels, total = torch.arange(256, dtype=torch.double), counts.sum(1)
+    mean = counts @ levels / total
     # At least one grey level: a channel that is the same everywhere would divide by zero.
-    std = (squares.double() / count - mean.square()).clamp(min=1).sqrt()
+    std = (counts @ levels.square() / total - mean.square()).clamp(min=1).sqrt()
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
@@ -338,7 +338,7 @@ def batches(
 def _read_ahead(data: FolderSet, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     with ThreadPoolExecutor(1) as pool:
         coming = [pool.submit(data.read, chunk) for chunk in chunks[:1]]
-        for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+        for chunk, following in zip(chunks, [*chunks[1:], None], strict=False):
             images = coming.pop().result()
             if following is not None:
                 coming.append(pool.submit(data.read, following))

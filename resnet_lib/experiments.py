@@ -55,7 +55,7 @@ def run(
     variant: Variant,
     seed: int,
     command: str,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = train.say,
 ) -> records.Record:
     """Train one variant with one seed and measure its last epoch once on the test part.
 

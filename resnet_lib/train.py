@@ -269,6 +269,11 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return full + (rest > 1)
 
 
+def say(line: str) -> None:
+    """Print at once: a line that waits in a buffer is no progress report."""
+    print(line, flush=True)
+
+
 def fit(
     model: nn.Module,
     train: Dataset,
@@ -276,7 +281,7 @@ def fit(
     config: TrainConfig,
     out: str | Path | None = None,
     resume: bool = False,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = say,
 ) -> History:
     """Train, evaluating on ``val`` after each epoch; one line an epoch goes to ``log``.
 

@@ -39,9 +39,7 @@ def test_auto_precision_follows_the_hardware(monkeypatch, has, expected):
     assert device.choose_precision("float32", CPU) is torch.float32
 
 
-@pytest.mark.parametrize(
-    "capability, expected", [((7, 5), False), ((8, 0), True), ((9, 0), True)]
-)
+@pytest.mark.parametrize("capability, expected", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_a_card_has_bfloat16_from_ampere_on(monkeypatch, capability, expected):
     # torch.cuda.is_bf16_supported() says yes on a T4 too, where it is emulated.
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)

@@ -105,15 +105,15 @@ def test_chosen_images_are_balanced_distinct_and_come_from_their_own_part(tool, 
     assert len({image.tobytes() for image in images}) == 45
 
 
-def test_of_equal_images_the_first_stays_in_the_training_part(tool, parts, tmp_path):
+def test_of_equal_images_the_first_stays_in_the_training_part(tool, parts):
     repeated = parts["train"][0][1].tobytes()
-    # Everything that is left is taken: 20 a class less the repeated one, and so in the test part.
+    # Classes of 20 and of 8 images: without the repeated one, class 1 has one less in both parts.
     seen = set()
-    images, labels = tool.choose(*parts["train"], 19, seen)
+    images, _ = tool.choose(*parts["train"], 19, seen)
     assert sum(image.tobytes() == repeated for image in images) <= 1
     with pytest.raises(SystemExit, match="class 1 has 19 images, 20 are needed"):
         tool.choose(*parts["train"], 20, set())
-    test_images, _ = tool.choose(*parts["t10k"], 7, seen)
+    test_images, _ = tool.choose(*parts["t10k"], 7, set(seen))
     assert repeated not in {image.tobytes() for image in test_images}
     with pytest.raises(SystemExit, match="class 1 has 7 images, 8 are needed"):
         tool.choose(*parts["t10k"], 8, set(seen))
@@ -134,7 +134,7 @@ def test_a_changed_file_is_refused(tool, parts, tmp_path):
     sums = write_set(tmp_path, parts)
     path = tmp_path / "t10k-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-1] + b"\x09")
-    with pytest.raises(SystemExit, match="t10k-labels.*SHA-256 differs"):
+    with pytest.raises(SystemExit, match=r"t10k-labels.*SHA-256 differs"):
         tool.make(tmp_path, {"train": 10, "t10k": 5}, sums)
 
 
@@ -142,7 +142,7 @@ def test_a_damaged_archive_is_refused(tool, parts, tmp_path):
     sums = write_set(tmp_path, parts, compress=True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(SystemExit, match="train-images.*is damaged"):
+    with pytest.raises(SystemExit, match=r"train-images.*is damaged"):
         tool.make(tmp_path, {"train": 10, "t10k": 5}, sums)
 
 

@@ -69,7 +69,7 @@ def choose(
         if pixels not in seen:
             seen.add(pixels)
             first.append((hashlib.sha256(SEED + pixels).digest(), index))
-    ordered = np.array([index for _, index in sorted(first)])
+    ordered = np.array([index for _, index in sorted(first)], np.int64)
     chosen = np.zeros(len(images), bool)
     for label in np.unique(labels):
         candidates = ordered[labels[ordered] == label]

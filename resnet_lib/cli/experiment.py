@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resnet_lib import device, experiments, records
+from resnet_lib import device, experiments, records, train
 from resnet_lib.cli import options
 
 
@@ -44,12 +44,13 @@ def run(args: argparse.Namespace) -> None:
         for name in variants
     ]
     missing = [task for task in todo if not task[2].exists()]
-    print(f"{len(todo) - len(missing)} of {len(todo)} runs are done")
+    train.say(f"{len(todo) - len(missing)} of {len(todo)} runs are done")
     command = shlex.join(["python", "-m", "resnet_lib", *args.line])
     started = time.perf_counter()
     for done, (name, seed, path) in enumerate(missing):
         left = (time.perf_counter() - started) / max(1, done) * (len(missing) - done)
-        print(f"{name}, seed {seed}" + (f"; about {left / 60:.0f} min left" if done else ""))
+        remaining = f"; about {left / 60:.0f} min left" if done else ""
+        train.say(f"{name}, seed {seed}{remaining}")
         variant = experiments.trial(variants[name], args.limit, args.epochs)
         config = replace(variant.config, device=args.device, precision=args.precision)
         variant = replace(variant, config=config)

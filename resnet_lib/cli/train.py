@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         spec["stride_in"] = args.stride_in
     device.seed_everything(args.seed)
     model = models.build(**spec)
-    print(
+    train.say(
         f"{args.model}, {models.parameter_count(model):,} parameters, on {len(train_part):,} images"
         f" of {train_part.image_size} px; {place}, {str(precision).removeprefix('torch.')}"
     )
