@@ -1,33 +1,7 @@
-"""Small data and networks that several test files share."""
+"""Fixtures that several test files share."""
 
 import pytest
-import torch
-
-from resnet_lib import data, models
-
-
-def make_images(count=48, seed=0, split="train", size=8):
-    """Two classes, told apart by brightness: anything that trains at all learns it."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 2
-    noise = torch.randint(0, 120, (count, 1, size, size), generator=generator)
-    images = (noise + 120 * labels[:, None, None, None]).to(torch.uint8)
-    return data.ImageSet(
-        images=images,
-        labels=labels,
-        classes=("dark", "bright"),
-        mean=(0.5,),
-        std=(0.25,),
-        name="toy",
-        split=split,
-        attributes={},
-    )
-
-
-def make_model(seed=0, width=4, name="resnet18"):
-    """A narrow network for the toy images."""
-    torch.manual_seed(seed)
-    return models.build(name, 2, width=width, stem="small", in_channels=1)
+from toys import make_images
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
 from torchvision.models import resnet50
+from toys import make_model
 
 from resnet_lib import UserError, checkpoint
 

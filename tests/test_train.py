@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_images, make_model
 from torch import nn
 from torch.testing import assert_close
+from toys import make_images, make_model
 
 from resnet_lib import UserError, checkpoint, device, train
 from resnet_lib.augment import normalize
