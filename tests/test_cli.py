@@ -52,6 +52,7 @@ def test_train_leaves_the_state_the_weights_and_the_record(run):
     record = records.read(run / "record.json")
     assert len(record.history) == 2
     assert record.command.startswith("python -m resnet_lib train --model resnet50 ")
+    assert record.config["spec"]["zero_init"]
     assert record.config["spec"]["width"] == 4 and record.config["epochs"] == 2
     best = max(record.history, key=lambda epoch: epoch["val_accuracy"])
     assert record.result["val_accuracy"] == best["val_accuracy"]

@@ -1,3 +1,4 @@
+import io
 import math
 import os
 import signal
@@ -125,6 +126,18 @@ def test_fit_learns_and_keeps_the_history(toy, toy_val):
     assert history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
     assert len(lines) == 6
     assert lines[0].startswith("epoch   1/6  train loss ")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_a_bar_and_a_log_does_not(toy, toy_val, monkeypatch, terminal):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    train.fit(make_model(), toy, toy_val, replace(TINY, epochs=1), log=silent)
+    assert ("epoch 1:" in screen.getvalue()) is terminal
 
 
 @pytest.mark.parametrize("optimizer, lr", [("sgd", 0.05), ("adamw", 0.003)])

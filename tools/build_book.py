@@ -7,7 +7,6 @@ it, copies of the chapters run first, on this machine's device; the working tree
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,31 +15,11 @@ import time
 from importlib.metadata import version
 
 import notebooks
-from notebooks import ROOT, ChapterError
+from notebooks import ROOT, ChapterError, digest
 
 BUILD = ROOT / "_build"
 SOURCES = ("_config.yml", "_toc.yml", "CHANGELOG.md", "book")
-# What a chapter's outputs depend on, besides its own text.
-INPUTS = ("resnet_lib", "book/results", "tools/notebooks.py")
-LIBRARIES = ("torch", "torchvision", "numpy", "matplotlib")
 ADDRESSES = ("BOOK_REPOSITORY", "BOOK_BRANCH", "BOOK_URL")
-
-
-def device():
-    """The name of the device that the chapters will choose by themselves."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def digest(paths, *words):
-    """A hash of words and of the files in folders, which notices every change."""
-    sha = hashlib.sha256("\0".join(words).encode())
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts:
-                sha.update(f"\0{file.relative_to(path)}\0".encode() + file.read_bytes())
-    return sha.hexdigest()
 
 
 def up_to_date(result, mark, key):
@@ -55,8 +34,7 @@ def execute(root=ROOT, build=BUILD):
     """
     folder, copies = build / "executed", {}
     folder.mkdir(parents=True, exist_ok=True)
-    libraries = (f"{library} {version(library)}" for library in LIBRARIES)
-    around = digest([root / name for name in INPUTS], sys.version, device(), *libraries)
+    around = notebooks.surroundings(root)
     for chapter in notebooks.chapters(root):
         copies[chapter] = copy = folder / chapter.name
         key, mark = digest([chapter], around), folder / f"{chapter.stem}.key"

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -35,6 +36,10 @@ ENVIRONMENT = {
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 CELL_METADATA = ("mystnb", "tags")
+EXECUTED_WITH = "executed_with"  # in the notebook's metadata: what its outputs depend on, hashed
+# What a chapter's outputs depend on, besides its own text.
+INPUTS = ("resnet_lib", "book/results", "tools/notebooks.py")
+LIBRARIES = ("torch", "torchvision", "numpy", "matplotlib")
 SETUP_METADATA = {
     "mystnb": {"code_prompt_hide": "Hide the set-up cell", "code_prompt_show": "Set-up cell"},
     "tags": ["hide-cell", "setup"],
@@ -68,21 +73,65 @@ def write(notebook, path):
     scratch.replace(path)
 
 
-def normalise(notebook):
-    """Leave only what a reader needs in the metadata, and give each cell a lasting id.
-
-    The id is made from the cell's source, so it changes only where the source does.
-    """
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
-    seen = {}
+def identities(notebook):
+    """An id for each cell, made from its source, so that it changes only where the source does."""
+    seen, found = {}, []
     for cell in notebook.cells:
-        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[digest] = seen.get(digest, 0) + 1
-        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        identity = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[identity] = seen.get(identity, 0) + 1
+        found.append(identity if seen[identity] == 1 else f"{identity}-{seen[identity]}")
+    return found
+
+
+def normalise(notebook):
+    """Leave only what a reader or this tool needs in the metadata; give each cell a lasting id."""
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    stamp = {key: notebook.metadata[key] for key in (EXECUTED_WITH,) if key in notebook.metadata}
+    metadata = {**stamp, "kernelspec": KERNEL, "language_info": LANGUAGE}
+    notebook.metadata = nbformat.from_dict(metadata)
+    for cell, identity in zip(notebook.cells, identities(notebook), strict=True):
+        cell.id = identity
         kept = {key: cell.metadata[key] for key in CELL_METADATA if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict(kept)
     return notebook
+
+
+def device():
+    """The name of the device that the chapters will choose by themselves."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def digest(paths, *words):
+    """A hash of words and of the files in folders, which notices every change."""
+    sha = hashlib.sha256("\0".join(words).encode())
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                sha.update(f"\0{file.relative_to(path)}\0".encode() + file.read_bytes())
+    return sha.hexdigest()
+
+
+def surroundings(root=ROOT):
+    """A hash of all that a chapter's outputs depend on besides its own text."""
+    libraries = (f"{library} {version(library)}" for library in LIBRARIES)
+    return digest([root / name for name in INPUTS], sys.version, device(), *libraries)
+
+
+def keep_measurements(notebook, before):
+    """Put back the stored outputs of cells that measure the machine, where nothing has changed.
+
+    A time differs in each run. So that a repeated execution leaves the same file, the first
+    measurement stays as long as the code of the chapter and its surroundings do: no cell was edited
+    (its id still fits its source), and the package and the libraries are the same.
+    """
+    same = notebook.metadata.get(EXECUTED_WITH) == before.metadata.get(EXECUTED_WITH)
+    if not same or [cell.id for cell in before.cells] != identities(notebook):
+        return
+    for cell, old in zip(notebook.cells, before.cells, strict=True):
+        if "nbval-ignore-output" in cell.metadata.get("tags", []) and old.outputs:
+            cell.outputs = old.outputs
 
 
 class PeakMemory(threading.Thread):
@@ -172,12 +221,15 @@ def describe(notebook, name, index, error):
 def execute(path, target=None):
     """Execute the notebook into ``target`` (in place without one), with one line of report."""
     print(f"{path.stem:<32}", end="", flush=True)
-    notebook = read(path)
+    notebook, before = read(path), read(path)
     try:
         seconds, peak = run(notebook, path.stem)
     except ChapterError:
         print("FAILED", flush=True)
         raise
+    notebook.metadata[EXECUTED_WITH] = surroundings()[:16]
+    if target is None:
+        keep_measurements(notebook, before)
     write(notebook, target or path)
     print(f"{seconds:6.1f} s {peak / 2**30:6.2f} GiB", flush=True)
 

@@ -12,7 +12,7 @@ from resnet_lib.cli import evaluate, experiment, predict, train
 
 EXAMPLES = """examples:
   A quarter-width ResNet-50 on the images that come with the package, about a minute:
-    python -m resnet_lib train --width 16 --stem imagenet --zero-init --data fashion --out runs/1
+    python -m resnet_lib train --width 16 --stem imagenet --data fashion --out runs/1
   The same, continued after an interruption: the same line and --resume.
   How good is it on the test part, and what does it say of a picture?
     python -m resnet_lib evaluate --checkpoint runs/1/best.safetensors --data fashion

@@ -26,8 +26,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--stride-in", help="3x3 (v1.5, the default) or 1x1 (v1), bottlenecks only"
     )
+    # On by default: without it a deep network learns little in a short run.
     command.add_argument(
-        "--zero-init", action="store_true", help="start every block as its shortcut"
+        "--no-zero-init", action="store_true", help="do not start each block as its shortcut"
     )
     options.add_data(command)
     command.add_argument("--image-size", type=options.positive, help="pixels (the data set's own)")
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         "width": args.width,
         "stem": args.stem or ("small" if train_part.image_size <= 64 else "imagenet"),
         "in_channels": train_part.channels,
-        "zero_init": args.zero_init,
+        "zero_init": not args.no_zero_init,
     }
     if args.stride_in:
         spec["stride_in"] = args.stride_in
