@@ -127,12 +127,13 @@ def test_nothing_is_cut_off_at_the_edge(name):
 
 @pytest.mark.parametrize("name", set(FIGURES) - set(DIAGRAMS) - {"images", "colour images"})
 def test_axes_are_labelled(name):
-    # The rows of bars are named one by one, the upper panel of a history shares its x axis.
-    for axes in FIGURES[name]().axes:
-        named = axes.get_ylabel() or name in ("bars", "intervals", "points")
-        shared = any(axes in other._shared_axes["x"].get_siblings(axes) for other in [axes])
-        assert axes.get_xlabel() or shared
-        assert named or axes.get_label() == "<colorbar>"
+    axes = FIGURES[name]().axes
+    # The upper panel of a history shares its x axis, the rows of bars are named one by one, and
+    # a colour bar has one axis.
+    across = axes[1:] if name == "history" else axes
+    up = [] if name in ("bars", "intervals", "points") else axes
+    assert all(each.get_xlabel() for each in across)
+    assert all(each.get_ylabel() for each in up if each.get_label() != "<colorbar>")
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -287,6 +288,7 @@ def test_bars_start_at_zero_and_points_need_not():
 def test_bars_format_their_numbers():
     axes = plots.bars({"a": 0.256, "b": -0.1}, "change (points)", text="+.1f").axes[0]
     assert [text.get_text() for text in axes.texts] == ["+0.3", "−0.1"]
+    assert [text.xy for text in axes.texts] == [(0.256, 0), (0, 1)]  # beside the bars, not on them
 
 
 # Images
@@ -465,27 +467,26 @@ def test_arrows_join_boxes_and_text_stays_in_its_box(name):
     axes = figure.axes[0]
     figure.canvas.draw()
     boxes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
-    edges = {
-        (round(box.get_x() + box.get_width() / 2, 3), round(y, 3))
-        for box in boxes
-        for y in (box.get_y(), box.get_y() + box.get_height())
-    }
-    for circle in (patch for patch in axes.patches if isinstance(patch, Circle)):
-        x, y = circle.center
-        sides = ((0, -circle.radius), (0, circle.radius), (circle.radius, 0))
-        edges |= {(round(x + dx, 3), round(y + dy, 3)) for dx, dy in sides}
     arrows = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
-    assert len(arrows) >= len(boxes) - 1
-    headless = [arrow for arrow in arrows if type(arrow.get_arrowstyle()).__name__ == "Curve"]
-    joints = {tuple(point) for arrow in headless for point in ends(arrow)}
-    for arrow in arrows:
-        start, *_, end = ends(arrow)
-        if arrow in headless:
-            assert start in edges  # it branches off the way into a box and goes on in an arrow
-            assert end in {ends(other)[0] for other in arrows}
-        else:
-            assert start in edges | joints
-            assert end in edges  # the head touches a box or the sum
+    tops, bottoms = set(), set()
+    for box in boxes:
+        x, y = box.get_x() + box.get_width() / 2, box.get_y()
+        tops.add((round(x, 3), round(y, 3)))
+        bottoms.add((round(x, 3), round(y + box.get_height(), 3)))
+    tops.remove(min(tops, key=lambda point: point[1]))  # nothing leads into the input
+    bottoms.remove(max(bottoms, key=lambda point: point[1]))  # nor out of the output
+    for circle in (patch for patch in axes.patches if isinstance(patch, Circle)):
+        (x, y), radius = circle.center, circle.radius
+        tops |= {(round(x, 3), round(y - radius, 3)), (round(x + radius, 3), round(y, 3))}
+        bottoms.add((round(x, 3), round(y + radius, 3)))
+    lines = [arrow for arrow in arrows if type(arrow.get_arrowstyle()).__name__ == "Curve"]
+    heads = [arrow for arrow in arrows if arrow not in lines]
+    joints = {point for line in lines for point in ends(line)[1:]}
+    assert {ends(arrow)[-1] for arrow in heads} == tops  # boxes and both sides of the sum
+    assert bottoms <= {ends(arrow)[0] for arrow in arrows} <= bottoms | joints
+    # A shortcut branches off the way into the first box and goes on in an arrow of its own.
+    for line in lines:
+        assert {ends(line)[1], ends(line)[-1]} <= {ends(arrow)[0] for arrow in heads}
 
     for text in axes.texts:
         if text.get_ha() != "center" or text.get_text() == "+":

@@ -64,6 +64,9 @@ def test_a_measurement_stays_while_nothing_changes_and_goes_with_any_change(tmp_
     first = measurement(path)
     before = path.read_bytes()
     assert measurement(path) == first and path.read_bytes() == before
+    notebooks.main(["execute", "--fresh", str(path)])
+    first, old = measurement(path), first
+    assert first != old
     copy = tmp_path / "copy.ipynb"
     notebooks.execute(path, copy)
     assert notebooks.read(copy).cells[1].outputs[0].text != first

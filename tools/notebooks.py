@@ -1,6 +1,6 @@
 """Execute the book's notebooks and keep their set-up cells identical.
 
-    python tools/notebooks.py execute [FILE ...]
+    python tools/notebooks.py execute [--fresh] [FILE ...]
     python tools/notebooks.py setup [--repository ADDRESS] [--check] [FILE ...]
 
 Without files: every chapter, in the order of ``_toc.yml``.
@@ -218,8 +218,11 @@ def describe(notebook, name, index, error):
     return f"{name}, code cell {number} fails:\n\n{source}\n\n{reason}"
 
 
-def execute(path, target=None):
-    """Execute the notebook into ``target`` (in place without one), with one line of report."""
+def execute(path, target=None, fresh=False):
+    """Execute the notebook into ``target`` (in place without one), with one line of report.
+
+    In place, measurements stay where nothing has changed, unless ``fresh``.
+    """
     print(f"{path.stem:<32}", end="", flush=True)
     notebook, before = read(path), read(path)
     try:
@@ -228,7 +231,7 @@ def execute(path, target=None):
         print("FAILED", flush=True)
         raise
     notebook.metadata[EXECUTED_WITH] = surroundings()[:16]
-    if target is None:
+    if target is None and not fresh:
         keep_measurements(notebook, before)
     write(notebook, target or path)
     print(f"{seconds:6.1f} s {peak / 2**30:6.2f} GiB", flush=True)
@@ -284,6 +287,7 @@ def main(arguments=None):
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("execute", help="run chapters from top to bottom, in place")
     command.add_argument("files", nargs="*", type=Path, help="notebooks; without any, all chapters")
+    command.add_argument("--fresh", action="store_true", help="also measure the machine anew")
     command = commands.add_parser("setup", help="write the one set-up cell into the chapters")
     command.add_argument("--repository", metavar="ADDRESS", help="the book's new home, from now on")
     command.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
@@ -292,7 +296,7 @@ def main(arguments=None):
     try:
         if options.command == "execute":
             for path in options.files or chapters():
-                execute(path)
+                execute(path, fresh=options.fresh)
             return
         if options.repository is not None:
             set_repository(options.repository)
