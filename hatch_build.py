@@ -1,0 +1,10 @@
+"""Put the book's recorded runs into the wheel, so that a notebook alone, as in Colab, finds them."""
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class RecordedRuns(BuildHookInterface):
+    def initialize(self, version, build_data):
+        # An editable install reads them in the checkout; copies would leave a folder without code.
+        if version != "editable":
+            build_data["force_include"]["book/results"] = "resnet_lib/results"
