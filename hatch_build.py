@@ -1,4 +1,4 @@
-"""Put the book's recorded runs into the wheel, so that a notebook alone, as in Colab, finds them."""
+"""Put the recorded runs into the wheel: a notebook alone, as in Colab, finds them there."""
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
