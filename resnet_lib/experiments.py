@@ -5,16 +5,26 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from resnet_lib import UserError, data, device, metrics, models, records, train
+from torch import nn
+
+from resnet_lib import UserError, cifar, data, device, metrics, models, records, signals, train
+from resnet_lib.augment import Augment, normalize
+
+Measure = Callable[[nn.Module, data.ImageSet], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One arm of an experiment: arguments of ``models.build``, of ``data.load``, and the recipe."""
+    """One arm of an experiment: arguments of ``make`` and of ``data.load``, and the recipe.
+
+    ``measure`` (model, validation part) -> plain data is taken before and after the training.
+    """
 
     spec: dict[str, Any]
     data: dict[str, Any]
     config: train.TrainConfig
+    make: Callable[..., nn.Module] = models.build
+    measure: Measure | None = None
 
 
 def quarter_width(name: str) -> Variant:
@@ -23,7 +33,35 @@ def quarter_width(name: str) -> Variant:
     return Variant(spec, {"name_or_folder": "fashion"}, train.TrainConfig.quick())
 
 
+def signals_of_a_batch(model: nn.Module, val: data.ImageSet) -> dict[str, Any]:
+    """``signals.block_signals`` for the first 256 images of the validation part."""
+    images, labels = next(iter(data.batches(val, 256)))
+    place = next(model.parameters()).device
+    images = normalize(images.to(place), val.mean, val.std)
+    return signals.block_signals(model, images, labels.to(place))
+
+
+def cifar_family(depth: int, residual: bool) -> Variant:
+    """The paper's 6n + 2 layers and widths; images of half the side, since a CPU is slow."""
+    config = train.TrainConfig(
+        epochs=25, batch_size=64, lr=0.05, weight_decay=1e-4, augment=Augment(crop_padding=2)
+    )
+    return Variant(
+        {"depth": depth, "residual": residual, "in_channels": 1},
+        {"name_or_folder": "fashion", "image_size": 16},
+        config,
+        cifar.build,
+        signals_of_a_batch,
+    )
+
+
 EXPERIMENTS = {
+    # Chapter 5: depth without and with shortcuts.
+    "degradation": {
+        f"{'residual' if residual else 'plain'}-{depth}": cifar_family(depth, residual)
+        for depth in (20, 56)
+        for residual in (False, True)
+    },
     # Chapter 11: what one minute of training gives, and how far it varies with the seed.
     "quick": {f"{name}-w16": quarter_width(name) for name in ("resnet50", "resnet101")},
 }
@@ -68,8 +106,11 @@ def run(
         data.load(split=split, **variant.data) for split in ("train", "val", "test")
     )
     device.seed_everything(seed)  # the initial weights
-    model = models.build(**variant.spec)
+    model = variant.make(**variant.spec)
+    before = {"before": variant.measure(model, val_part)} if variant.measure else {}
     history = train.fit(model, train_part, val_part, config, log=log)
+    after = {"after": variant.measure(model, val_part)} if variant.measure else {}
+    fitted = train.evaluate(model, train_part, place)  # weights at rest, no augmentation
     evaluation = train.evaluate(model, test_part, place)
     matrix = metrics.confusion_matrix(
         evaluation.labels, evaluation.predictions, len(test_part.classes)
@@ -84,12 +125,16 @@ def run(
             "train_images": len(train_part),
             "val_images": len(val_part),
             "test_images": len(test_part),
+            "train_accuracy": fitted.accuracy,
+            "train_loss": fitted.loss,
             "val_accuracy": history.epochs[-1]["val_accuracy"],
             "test_accuracy": evaluation.accuracy,
             "test_loss": evaluation.loss,
             "test_confusion_matrix": matrix.tolist(),
             "parameters": models.parameter_count(model),
             "precision": str(device.choose_precision(config.precision, place)),
+            **before,
+            **after,
         },
         environment=records.environment(place),
         commit=commit,

@@ -44,8 +44,31 @@ def test_seeds_change_the_run_and_nothing_else(tmp_path):
 
 
 def test_an_unknown_experiment_names_the_known_ones():
-    with pytest.raises(UserError, match="experiment must be one of quick"):
+    with pytest.raises(UserError, match="experiment must be one of degradation, quick"):
         experiments.find("slow")
+
+
+def test_a_reduced_rerun_of_degradation(tmp_path):
+    out = tmp_path / "degradation"
+    line = ["experiment", "degradation", "--seeds", "1", "--limit", "64", "--epochs", "1"]
+    assert cli.main([*line, "--device", "cpu", "--out", str(out)]) == 0
+    found = {path.stem: records.read(path) for path in out.iterdir()}
+    assert set(found) == {f"{name}-seed0" for name in experiments.EXPERIMENTS["degradation"]}
+    for name, record in found.items():
+        depth = int(name.split("-")[1])
+        blocks = (depth - 2) // 2
+        assert record.config["spec"]["residual"] == name.startswith("residual")
+        assert record.config["data"]["image_size"] == 16
+        for moment in ("before", "after"):
+            lengths = {key: len(values) for key, values in record.result[moment].items()}
+            assert lengths == dict.fromkeys(("activation", "gradient", "step"), blocks)
+        assert record.result["before"] != record.result["after"]
+        assert 0 < record.result["train_accuracy"] <= 1
+    pairs = [(found[f"plain-{d}-seed0"], found[f"residual-{d}-seed0"]) for d in (20, 56)]
+    for plain, residual in pairs:
+        assert plain.result["parameters"] == residual.result["parameters"]
+        same = {k: v for k, v in plain.config.items() if k != "spec"}
+        assert same == {k: v for k, v in residual.config.items() if k != "spec"}
 
 
 def test_the_variants_are_what_their_names_say():
