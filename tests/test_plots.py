@@ -1,8 +1,6 @@
 """Plots: the data, labels, colours and sizes that a figure shows, and what the diagrams say."""
 
-import ast
 import io
-import pathlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -17,7 +15,6 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
-import resnet_lib
 from resnet_lib import UserError, blocks, models, plots
 
 OKABE_ITO = {
@@ -171,17 +168,6 @@ assert "matplotlib.pyplot" not in sys.modules
 """
     pytest.importorskip("IPython")
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_no_other_module_imports_matplotlib():
-    importing = set()
-    for path in pathlib.Path(resnet_lib.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(name.split(".")[0] in ("matplotlib", "pylab") for name in names):
-                importing.add(path.name)
-    assert importing == {"plots.py"}
 
 
 # Curves
