@@ -1,5 +1,6 @@
 """The book's recorded experiments: what each trains, and the record of one run."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -7,7 +8,18 @@ from typing import Any
 
 from torch import nn
 
-from resnet_lib import UserError, cifar, data, device, metrics, models, records, signals, train
+from resnet_lib import (
+    UserError,
+    cifar,
+    data,
+    device,
+    metrics,
+    models,
+    pyramid,
+    records,
+    signals,
+    train,
+)
 from resnet_lib.augment import Augment, normalize
 
 Measure = Callable[[nn.Module, data.ImageSet], dict[str, Any]]
@@ -55,6 +67,49 @@ def cifar_family(depth: int, residual: bool) -> Variant:
     )
 
 
+def fields_of_view(model: nn.Module, val: data.ImageSet) -> dict[str, Any]:
+    """Stage -> the effective receptive field of its middle unit, on sheets of validation images.
+
+    A sheet has five by five images of 96 pixels, large enough for the fields. "width" is the
+    Gaussian width in pixels, "square" the side of the smallest centred square with 95 % of the
+    heat. The map around the unit has "side" times "side" cells of "cell" pixels: "heat" holds the
+    square roots of their sums, from 0 to 255, as two hexadecimal digits each, row by row.
+    """
+    place, rows, sheets = next(model.parameters()).device, 5, 8
+    images, _ = next(iter(data.batches(val, sheets * rows**2)))
+    images = images[: len(images) // rows**2 * rows**2]  # whole sheets
+    pictures = normalize(images.to(place), val.mean, val.std)
+    channels, side = pictures.shape[1:3]
+    sheets = pictures.view(-1, rows, rows, channels, side, side).permute(0, 3, 1, 4, 2, 5)
+    sheets = sheets.reshape(-1, channels, rows * side, rows * side)
+    model = pyramid.with_statistics_of(model, pictures)
+    measured = {}
+    for stage, field in pyramid.receptive_field(model).items():
+        heat = pyramid.effective_receptive_field(model, sheets, stage)
+        middle = sum(field.span(heat.shape[0] // field.jump // 2)) // 2
+        cell = math.ceil(min(field.size, heat.shape[0]) / 57)
+        cells = math.ceil(min(field.size, heat.shape[0]) / cell) | 1  # odd: one in the middle
+        measured[stage] = {
+            "width": pyramid.gaussian_width(heat),
+            "square": pyramid.square_of_share(heat, middle, 0.95),
+            "cell": cell,
+            "side": cells,
+            "heat": pyramid.to_bytes(pyramid.cells_around(heat, middle, cell, cells)).hex(),
+        }
+    return measured
+
+
+def field_of_view(name: str, **options) -> Variant:
+    """A quarter-width network on enlarged images, so that C5 has three by three units.
+
+    Blocks don't start as their shortcuts here: before training that would hide the branches.
+    """
+    spec = {"name": name, "num_classes": 10, "width": 16, "in_channels": 1, **options}
+    config = replace(train.TrainConfig.quick(), epochs=4, warmup_epochs=1)
+    images = {"name_or_folder": "fashion", "image_size": 96}
+    return Variant(spec, images, config, measure=fields_of_view)
+
+
 EXPERIMENTS = {
     # Chapter 5: depth without and with shortcuts.
     "degradation": {
@@ -64,6 +119,11 @@ EXPERIMENTS = {
     },
     # Chapter 11: what one minute of training gives, and how far it varies with the seed.
     "quick": {f"{name}-w16": quarter_width(name) for name in ("resnet50", "resnet101")},
+    # Chapter 9: what the units look at, before and after training; and for the explorer v1, too.
+    "receptive-fields": {f"{name}-w16": field_of_view(name) for name in ("resnet50", "resnet101")},
+    "receptive-fields-v1": {
+        f"{name}-w16": field_of_view(name, stride_in="1x1") for name in ("resnet50", "resnet101")
+    },
 }
 
 

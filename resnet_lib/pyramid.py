@@ -1,5 +1,6 @@
 """Receptive fields, in theory and measured, and the feature pyramid over a network's stages."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -90,6 +91,22 @@ def receptive_field(model: nn.Module) -> dict[str, Field]:
     return fields
 
 
+@torch.no_grad()
+def with_statistics_of(model: nn.Module, images: Tensor) -> nn.Module:
+    """A copy whose batch norms hold the statistics of these images (N, C, H, W), as after training.
+
+    A new network holds mean 0 and variance 1, which its activations do not have.
+    """
+    model = copy.deepcopy(model).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the plain mean over the batches
+    for batch in images.split(64):
+        model(batch)
+    return model.eval()
+
+
 def effective_receptive_field(
     model: nn.Module, images: Tensor, stage: str = "C5", seed: int = 0
 ) -> Tensor:
@@ -101,15 +118,16 @@ def effective_receptive_field(
     """
     training = model.training
     model.eval()
-    images = images.detach().requires_grad_(True)
-    with torch.enable_grad():
-        features = model.features(images)[stage]
-        middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
-        generator = torch.Generator().manual_seed(seed)
-        signs = 2 * torch.randint(2, middle.shape, generator=generator) - 1
-        (gradient,) = torch.autograd.grad((middle * signs.to(middle)).sum(), images)
+    generator, heat = torch.Generator().manual_seed(seed), 0
+    for image in images.detach().split(1):  # one by one: images can be large
+        image.requires_grad_(True)
+        with torch.enable_grad():
+            features = model.features(image)[stage]
+            middle = features[0, :, features.shape[2] // 2, features.shape[3] // 2]
+            signs = 2 * torch.randint(2, middle.shape, generator=generator) - 1
+            (gradient,) = torch.autograd.grad((middle * signs.to(middle)).sum(), image)
+        heat = heat + gradient.double().square().sum((0, 1)).cpu()
     model.train(training)
-    heat = gradient.double().square().mean((0, 1)).cpu()
     return heat / heat.sum()
 
 
@@ -121,6 +139,39 @@ def gaussian_width(heat: Tensor) -> float:
         mean = (profile * x).sum()
         variances.append((profile * (x - mean) ** 2).sum())
     return (sum(variances) / 2).sqrt().item()
+
+
+def square_of_share(heat: Tensor, middle: int, share: float) -> int:
+    """Side in pixels of the smallest square around row and column ``middle`` with that share.
+
+    heat (H, W) has the sum 1. Where the map ends on a side, the square goes on without it.
+    """
+    rows, columns = (torch.arange(size) - middle for size in heat.shape)
+    distance = torch.maximum(rows.abs()[:, None], columns.abs()[None, :])
+    rings = torch.zeros(int(distance.max()) + 1, dtype=heat.dtype)
+    rings.index_add_(0, distance.flatten(), heat.flatten())
+    enough = rings.cumsum(0) >= share
+    return 2 * int(enough.nonzero()[0]) + 1
+
+
+def cells_around(heat: Tensor, middle: int, cell: int, side: int) -> Tensor:
+    """(H, W) -> (side, side): sums over cells of cell x cell pixels, the middle pixel's in the
+    middle. Zeros where a cell lies outside the map."""
+    half, reach = cell // 2, (side // 2) * cell
+    first, last = middle - half - reach, middle - half + reach + cell
+    height, width = heat.shape
+    around = F.pad(
+        heat, (max(0, -first), max(0, last - width), max(0, -first), max(0, last - height))
+    )
+    start = max(first, 0)
+    crop = around[start : start + last - first, start : start + last - first]
+    return crop.view(side, cell, side, cell).sum((1, 3))
+
+
+def to_bytes(heat: Tensor) -> bytes:
+    """Square roots of the heat, from 0 to 255 at its largest, row by row: they show the tails."""
+    roots = (heat / heat.max()).sqrt()
+    return bytes((255 * roots).round().to(torch.uint8).flatten().tolist())
 
 
 class FeaturePyramid(nn.Module):

@@ -1,8 +1,9 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from resnet_lib import UserError, cli, experiments, models, records
+from resnet_lib import UserError, cli, experiments, models, pyramid, records
 
 LINE = ["experiment", "quick", "--seeds", "2", "--limit", "40", "--epochs", "1", "--device", "cpu"]
 
@@ -44,7 +45,7 @@ def test_seeds_change_the_run_and_nothing_else(tmp_path):
 
 
 def test_an_unknown_experiment_names_the_known_ones():
-    with pytest.raises(UserError, match="experiment must be one of degradation, quick"):
+    with pytest.raises(UserError, match="experiment must be one of degradation, quick, "):
         experiments.find("slow")
 
 
@@ -69,6 +70,37 @@ def test_a_reduced_rerun_of_degradation(tmp_path):
         assert plain.result["parameters"] == residual.result["parameters"]
         same = {k: v for k, v in plain.config.items() if k != "spec"}
         assert same == {k: v for k, v in residual.config.items() if k != "spec"}
+
+
+def test_a_reduced_rerun_of_the_receptive_fields(tmp_path):
+    out = tmp_path / "fields"
+    line = ["experiment", "receptive-fields", "--seeds", "1", "--limit", "64", "--epochs", "1"]
+    assert cli.main([*line, "--device", "cpu", "--out", str(out)]) == 0
+    for path in out.iterdir():
+        record = records.read(path)
+        theory = pyramid.receptive_field(models.build(**record.config["spec"]))
+        for moment in ("before", "after"):
+            for stage, found in record.result[moment].items():
+                covered = min(theory[stage].size, 480)
+                assert covered <= found["side"] * found["cell"] <= covered + 2 * found["cell"]
+                assert 0 < found["width"] < found["square"] <= covered
+                heat = torch.tensor(list(bytes.fromhex(found["heat"])))
+                heat = heat.view(found["side"], found["side"])
+                assert heat.max() == 255
+                # Most of it lies in the middle: the map is centred on its unit.
+                third = found["side"] // 3
+                middle = heat.double().square()[third:-third, third:-third].sum()
+                assert middle > 0.4 * heat.double().square().sum()
+        assert record.result["before"] != record.result["after"]
+
+
+def test_both_versions_are_measured_alike():
+    one = experiments.EXPERIMENTS["receptive-fields"]
+    other = experiments.EXPERIMENTS["receptive-fields-v1"]
+    for name, variant in other.items():
+        assert variant.spec == one[name].spec | {"stride_in": "1x1"}
+        assert replace(variant, spec=one[name].spec) == one[name]
+        assert models.build(**one[name].spec).layer2[0].conv2.stride == (2, 2)
 
 
 def test_the_variants_are_what_their_names_say():

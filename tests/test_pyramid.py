@@ -187,6 +187,41 @@ def test_gaussian_width_averages_the_variances_of_both_axes():
     assert pyramid.gaussian_width(heat) == pytest.approx((16 / 2) ** 0.5)
 
 
+def test_square_of_share():
+    heat = torch.zeros(7, 7, dtype=torch.float64)
+    heat[3, 3], heat[3, 5], heat[0, 6] = 0.6, 0.3, 0.1  # at distances 0, 2 and 3
+    sides = [pyramid.square_of_share(heat, 3, share) for share in (0.5, 0.6, 0.61, 0.89, 0.95)]
+    assert sides == [1, 1, 5, 5, 7]
+
+
+@pytest.mark.parametrize("cell", [1, 2, 3])
+def test_cells_are_centred_and_lose_nothing(cell):
+    heat = torch.rand(12, 12, dtype=torch.float64)
+    cells = pyramid.cells_around(heat, 5, cell, 13)  # reaches beyond the map on every side
+    assert cells.shape == (13, 13)
+    if cell > 1:
+        assert cells.sum().item() == pytest.approx(heat.sum().item())
+    half = cell // 2
+    own = heat[5 - half : 5 - half + cell, 5 - half : 5 - half + cell].sum()
+    assert cells[6, 6].item() == pytest.approx(own.item())
+    inside = pyramid.cells_around(heat, 5, cell, 3)
+    torch.testing.assert_close(inside, cells[5:8, 5:8])
+
+
+def test_bytes_are_square_roots():
+    heat = torch.tensor([[4.0, 1.0], [0.0, 0.25]])
+    assert list(pyramid.to_bytes(heat)) == [255, 128, 0, 64]
+
+
+def test_statistics_are_those_of_the_images():
+    model, images = small_network(stem="small"), 3 + 2 * torch.randn(100, 1, 16, 16)
+    settled = pyramid.with_statistics_of(model, images)
+    assert not settled.training and model.bn1.running_mean.abs().max() == 0
+    x = model.conv1(images)
+    torch.testing.assert_close(settled.bn1.running_mean, x.mean((0, 2, 3)), rtol=0.05, atol=0.02)
+    torch.testing.assert_close(settled.bn1.running_var, x.var((0, 2, 3)), rtol=0.05, atol=0.02)
+
+
 def pyramids():
     torch.manual_seed(0)
     channels = (4, 8, 16, 32)
