@@ -13,6 +13,7 @@ from resnet_lib import (
     cifar,
     data,
     device,
+    locate,
     metrics,
     models,
     pyramid,
@@ -37,6 +38,52 @@ class Variant:
     config: train.TrainConfig
     make: Callable[..., nn.Module] = models.build
     measure: Measure | None = None
+
+    def execute(self, log: Callable[[str], None]) -> tuple[list[dict[str, float]], dict[str, Any]]:
+        """Train, and measure the last epoch once on the test part: history and result.
+
+        No epoch is chosen, so the validation part has no influence on the test figures.
+        """
+        place = device.choose_device(self.config.device)
+        train_part, val_part, test_part = (
+            data.load(split=split, **self.data) for split in ("train", "val", "test")
+        )
+        device.seed_everything(self.config.seed)  # the initial weights
+        model = self.make(**self.spec)
+        before = {"before": self.measure(model, val_part)} if self.measure else {}
+        history = train.fit(model, train_part, val_part, self.config, log=log)
+        after = {"after": self.measure(model, val_part)} if self.measure else {}
+        fitted = train.evaluate(model, train_part, place)  # weights at rest, no augmentation
+        evaluation = train.evaluate(model, test_part, place)
+        matrix = metrics.confusion_matrix(
+            evaluation.labels, evaluation.predictions, len(test_part.classes)
+        )
+        result = {
+            "train_images": len(train_part),
+            "val_images": len(val_part),
+            "test_images": len(test_part),
+            "train_accuracy": fitted.accuracy,
+            "train_loss": fitted.loss,
+            "val_accuracy": history.epochs[-1]["val_accuracy"],
+            "test_accuracy": evaluation.accuracy,
+            "test_loss": evaluation.loss,
+            "test_confusion_matrix": matrix.tolist(),
+            "parameters": models.parameter_count(model),
+            "precision": str(device.choose_precision(self.config.precision, place)),
+            **before,
+            **after,
+        }
+        return history.epochs, result
+
+
+@dataclass(frozen=True)
+class Location(Variant):
+    """An arm of chapter 9's small task: what is it, and where?"""
+
+    def execute(self, log: Callable[[str], None]) -> tuple[list[dict[str, float]], dict[str, Any]]:
+        """Train, and count the right answers on the test part by object size."""
+        parts = {split: data.load(split=split, **self.data) for split in ("train", "val", "test")}
+        return locate.measure(self.spec, parts, self.config, log)
 
 
 def quarter_width(name: str) -> Variant:
@@ -110,6 +157,12 @@ def field_of_view(name: str, **options) -> Variant:
     return Variant(spec, images, config, measure=fields_of_view)
 
 
+def location(level: str) -> Location:
+    """A ResNet-18 of 16 base channels and a head on one level; the images are generated."""
+    config = replace(train.TrainConfig.quick(), epochs=16, warmup_epochs=1, augment=None)
+    return Location({"level": level}, {"name_or_folder": "scaled-shapes", "limit": 20_000}, config)
+
+
 EXPERIMENTS = {
     # Chapter 5: depth without and with shortcuts.
     "degradation": {
@@ -119,6 +172,8 @@ EXPERIMENTS = {
     },
     # Chapter 11: what one minute of training gives, and how far it varies with the seed.
     "quick": {f"{name}-w16": quarter_width(name) for name in ("resnet50", "resnet101")},
+    # Chapter 9: small objects with one stage alone and with the pyramid.
+    "pyramid": {level: location(level) for level in ("C2", "C5", "P2")},
     # Chapter 9: what the units look at, before and after training; and for the explorer v1, too.
     "receptive-fields": {f"{name}-w16": field_of_view(name) for name in ("resnet50", "resnet101")},
     "receptive-fields-v1": {
@@ -155,47 +210,18 @@ def run(
     command: str,
     log: Callable[[str], None] = train.say,
 ) -> records.Record:
-    """Train one variant with one seed and measure its last epoch once on the test part.
-
-    No epoch is chosen, so the validation part has no influence on the test figures.
-    """
-    config = replace(variant.config, seed=seed)
-    place = device.choose_device(config.device)
+    """Run one variant with one seed and put on record what came out, and from what."""
+    variant = replace(variant, config=replace(variant.config, seed=seed))
+    place = device.choose_device(variant.config.device)
     commit, date, started = records.commit(), records.now(), time.perf_counter()
-    train_part, val_part, test_part = (
-        data.load(split=split, **variant.data) for split in ("train", "val", "test")
-    )
-    device.seed_everything(seed)  # the initial weights
-    model = variant.make(**variant.spec)
-    before = {"before": variant.measure(model, val_part)} if variant.measure else {}
-    history = train.fit(model, train_part, val_part, config, log=log)
-    after = {"after": variant.measure(model, val_part)} if variant.measure else {}
-    fitted = train.evaluate(model, train_part, place)  # weights at rest, no augmentation
-    evaluation = train.evaluate(model, test_part, place)
-    matrix = metrics.confusion_matrix(
-        evaluation.labels, evaluation.predictions, len(test_part.classes)
-    )
+    history, result = variant.execute(log)
     return records.Record(
         experiment=experiment,
         variant=name,
         seed=seed,
-        config=asdict(config) | {"spec": variant.spec, "data": variant.data},
-        history=history.epochs,
-        result={
-            "train_images": len(train_part),
-            "val_images": len(val_part),
-            "test_images": len(test_part),
-            "train_accuracy": fitted.accuracy,
-            "train_loss": fitted.loss,
-            "val_accuracy": history.epochs[-1]["val_accuracy"],
-            "test_accuracy": evaluation.accuracy,
-            "test_loss": evaluation.loss,
-            "test_confusion_matrix": matrix.tolist(),
-            "parameters": models.parameter_count(model),
-            "precision": str(device.choose_precision(config.precision, place)),
-            **before,
-            **after,
-        },
+        config=asdict(variant.config) | {"spec": variant.spec, "data": variant.data},
+        history=history,
+        result=result,
         environment=records.environment(place),
         commit=commit,
         date=date,

@@ -94,6 +94,25 @@ def test_a_reduced_rerun_of_the_receptive_fields(tmp_path):
         assert record.result["before"] != record.result["after"]
 
 
+def test_a_reduced_rerun_of_the_pyramid(tmp_path):
+    out = tmp_path / "pyramid"
+    line = ["experiment", "pyramid", "--seeds", "1", "--limit", "80", "--epochs", "1"]
+    assert cli.main([*line, "--device", "cpu", "--out", str(out)]) == 0
+    found = {path.stem: records.read(path) for path in out.iterdir()}
+    assert set(found) == {"C2-seed0", "C5-seed0", "P2-seed0"}
+    sizes = {"8", "12", "16", "24"}
+    for record in found.values():
+        result = record.result
+        for kind in ("place", "kind", "both", "images_by_size"):
+            assert set(result[kind]) == sizes
+        for size in sizes:
+            assert 0 <= result["both"][size] <= min(result["place"][size], result["kind"][size])
+        assert sum(result["images_by_size"].values()) == result["test_images"] == 80
+        assert len(record.history) == 1
+    parameters = {name: record.result["parameters"] for name, record in found.items()}
+    assert parameters["C2-seed0"] < parameters["C5-seed0"] < parameters["P2-seed0"]
+
+
 def test_both_versions_are_measured_alike():
     one = experiments.EXPERIMENTS["receptive-fields"]
     other = experiments.EXPERIMENTS["receptive-fields-v1"]
