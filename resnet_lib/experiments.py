@@ -159,7 +159,7 @@ def field_of_view(name: str, **options) -> Variant:
 
 def location(level: str) -> Location:
     """A ResNet-18 of 16 base channels and a head on one level; the images are generated."""
-    config = replace(train.TrainConfig.quick(), epochs=16, warmup_epochs=1, augment=None)
+    config = replace(train.TrainConfig.quick(), epochs=12, warmup_epochs=1, augment=None)
     return Location({"level": level}, {"name_or_folder": "scaled-shapes", "limit": 20_000}, config)
 
 
