@@ -22,6 +22,8 @@ from resnet_lib import UserError, models
 
 VERSION = 1
 LAST, BEST, RECORD = "last.pt", "best.safetensors", "record.json"
+WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = "resnet50-w16-fashion"  # the network that comes with the package
 
 
 def open_run(folder: str | Path, resume: bool = False) -> Path:
@@ -117,9 +119,26 @@ def load(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def save_weights(path: str | Path, model: nn.Module, metadata: dict[str, Any]) -> None:
-    """Write the weights as safetensors; ``metadata`` (plain data) goes into the file's header."""
+def round_to_half(model: nn.Module) -> None:
+    """Round every weight and buffer to the nearest float16, leaving it float32."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            rounded = tensor.half()
+            if not rounded.isfinite().all():
+                raise UserError(f"{name} has values beyond float16: keep these weights in float32")
+            tensor.copy_(rounded)
+
+
+def save_weights(
+    path: str | Path, model: nn.Module, metadata: dict[str, Any], half: bool = False
+) -> None:
+    """Write the weights as safetensors; ``metadata`` (plain data) goes into the file's header.
+
+    ``half`` writes float16, half the bytes, without a loss after ``round_to_half``.
+    """
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if half:
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     header = {"resnet_lib": json.dumps({"version": VERSION, "spec": model.spec, **metadata})}
     write_atomically(path, lambda part: save_file(weights, part, metadata=header))
 
@@ -156,8 +175,14 @@ def fill(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> No
     model.load_state_dict(weights)
 
 
-def restore_model(path: str | Path) -> tuple[models.ResNet, dict[str, Any]]:
-    """The network that a checkpoint of ours holds, in evaluation mode, and the file's metadata."""
+def restore_model(path: str | Path = SHIPPED) -> tuple[models.ResNet, dict[str, Any]]:
+    """The network that a checkpoint of ours holds, in evaluation mode, and the file's metadata.
+
+    By default the one that comes with the package, a quarter-width ResNet-50 of chapter 11's kind
+    trained on the embedded images; a name instead of a path means such a network.
+    """
+    if str(path) == SHIPPED:
+        path = WEIGHTS / f"{SHIPPED}.safetensors"
     weights, metadata = load_weights(path)
     if "spec" not in metadata:
         raise UserError(

@@ -4,12 +4,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from resnet_lib import (
     UserError,
+    checkpoint,
     cifar,
     data,
     device,
@@ -38,11 +40,15 @@ class Variant:
     config: train.TrainConfig
     make: Callable[..., nn.Module] = models.build
     measure: Measure | None = None
+    half: bool = False  # round the trained weights to float16, in which they are kept
 
-    def execute(self, log: Callable[[str], None]) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    def execute(
+        self, log: Callable[[str], None], weights: Path | None = None
+    ) -> tuple[list[dict[str, float]], dict[str, Any]]:
         """Train, and measure the last epoch once on the test part: history and result.
 
-        No epoch is chosen, so the validation part has no influence on the test figures.
+        No epoch is chosen, so the validation part has no influence on the test figures. The
+        network that was measured is written to ``weights``.
         """
         place = device.choose_device(self.config.device)
         train_part, val_part, test_part = (
@@ -53,6 +59,11 @@ class Variant:
         before = {"before": self.measure(model, val_part)} if self.measure else {}
         history = train.fit(model, train_part, val_part, self.config, log=log)
         after = {"after": self.measure(model, val_part)} if self.measure else {}
+        if self.half:
+            checkpoint.round_to_half(model)
+        if weights:
+            about = train.describe(train_part) | {"examples": len(train_part)}
+            checkpoint.save_weights(weights, model, {"data": about}, half=self.half)
         fitted = train.evaluate(model, train_part, place)  # weights at rest, no augmentation
         evaluation = train.evaluate(model, test_part, place)
         matrix = metrics.confusion_matrix(
@@ -80,8 +91,12 @@ class Variant:
 class Location(Variant):
     """An arm of chapter 9's small task: what is it, and where?"""
 
-    def execute(self, log: Callable[[str], None]) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    def execute(
+        self, log: Callable[[str], None], weights: Path | None = None
+    ) -> tuple[list[dict[str, float]], dict[str, Any]]:
         """Train, and count the right answers on the test part by object size."""
+        if weights:
+            raise UserError("this experiment keeps no weights: leave --weights out")
         parts = {split: data.load(split=split, **self.data) for split in ("train", "val", "test")}
         return locate.measure(self.spec, parts, self.config, log)
 
@@ -163,6 +178,13 @@ def location(level: str) -> Location:
     return Location({"level": level}, {"name_or_folder": "scaled-shapes", "limit": 20_000}, config)
 
 
+def shipped() -> Variant:
+    """Chapter 11's network, trained five times as long: the one that comes with the package."""
+    quick = quarter_width("resnet50")
+    config = replace(quick.config, epochs=30, warmup_epochs=1)
+    return replace(quick, config=config, half=True)
+
+
 EXPERIMENTS = {
     # Chapter 5: depth without and with shortcuts.
     "degradation": {
@@ -172,6 +194,8 @@ EXPERIMENTS = {
     },
     # Chapter 11: what one minute of training gives, and how far it varies with the seed.
     "quick": {f"{name}-w16": quarter_width(name) for name in ("resnet50", "resnet101")},
+    # Chapters 14 and 16: the network that comes with the package.
+    "shipped": {checkpoint.SHIPPED: shipped()},
     # Chapter 9: small objects with one stage alone and with the pyramid.
     "pyramid": {level: location(level) for level in ("C2", "C5", "P2")},
     # Chapter 9: what the units look at, before and after training; and for the explorer v1, too.
@@ -209,12 +233,13 @@ def run(
     seed: int,
     command: str,
     log: Callable[[str], None] = train.say,
+    weights: Path | None = None,
 ) -> records.Record:
     """Run one variant with one seed and put on record what came out, and from what."""
     variant = replace(variant, config=replace(variant.config, seed=seed))
     place = device.choose_device(variant.config.device)
     commit, date, started = records.commit(), records.now(), time.perf_counter()
-    history, result = variant.execute(log)
+    history, result = variant.execute(log, weights)
     return records.Record(
         experiment=experiment,
         variant=name,

@@ -221,3 +221,30 @@ def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError, match=r"cannot write to .*: Permission denied"):
         checkpoint.open_run(tmp_path)
+
+
+def test_half_precision_loses_nothing_after_rounding(tmp_path):
+    model = make_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    checkpoint.round_to_half(model)
+    moved = [
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    ]
+    assert "conv1.weight" in moved
+    for value in model.state_dict().values():
+        assert value.dtype in (torch.float32, torch.int64)
+    paths = {half: tmp_path / f"{half}.safetensors" for half in (True, False)}
+    for half, path in paths.items():
+        checkpoint.save_weights(path, model, {"data": {}}, half=half)
+        loaded, _ = checkpoint.restore_model(path)
+        for name, value in loaded.state_dict().items():
+            assert value.dtype == model.state_dict()[name].dtype
+            assert torch.equal(value, model.state_dict()[name]), name
+    assert paths[True].stat().st_size < 0.6 * paths[False].stat().st_size
+
+
+def test_values_beyond_half_precision_are_refused():
+    model = make_model()
+    model.bn1.running_var.fill_(1e6)
+    with pytest.raises(UserError, match=r"bn1\.running_var has values beyond float16"):
+        checkpoint.round_to_half(model)

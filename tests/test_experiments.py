@@ -3,7 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from resnet_lib import UserError, cli, experiments, models, pyramid, records
+from resnet_lib import (
+    UserError,
+    checkpoint,
+    cli,
+    data,
+    experiments,
+    models,
+    pyramid,
+    records,
+    train,
+)
 
 LINE = ["experiment", "quick", "--seeds", "2", "--limit", "40", "--epochs", "1", "--device", "cpu"]
 
@@ -92,6 +102,28 @@ def test_a_reduced_rerun_of_the_receptive_fields(tmp_path):
                 middle = heat.double().square()[third:-third, third:-third].sum()
                 assert middle > 0.4 * heat.double().square().sum()
         assert record.result["before"] != record.result["after"]
+
+
+def test_a_reduced_rerun_of_the_shipped_network_keeps_what_it_measured(tmp_path):
+    line = ["experiment", "shipped", "--seeds", "1", "--limit", "80", "--epochs", "2"]
+    folders = ["--out", str(tmp_path / "out"), "--weights", str(tmp_path / "weights")]
+    assert cli.main([*line, "--device", "cpu", *folders]) == 0
+    (path,) = (tmp_path / "out").iterdir()
+    record = records.read(path)
+    model, metadata = checkpoint.restore_model(tmp_path / "weights" / f"{path.stem}.safetensors")
+    assert metadata["data"]["examples"] == 80
+    test = data.load("fashion", "test", limit=80)
+    again = train.evaluate(model, test, "cpu")
+    assert again.loss == pytest.approx(record.result["test_loss"], rel=1e-5)
+    halves = [value.half().float() for value in model.state_dict().values()]
+    assert all(map(torch.equal, halves, (v.float() for v in model.state_dict().values())))
+
+
+def test_no_weights_are_promised_where_none_are_kept(tmp_path, capsys):
+    line = ["experiment", "pyramid", "--seeds", "1", "--limit", "80", "--epochs", "1"]
+    folders = ["--out", str(tmp_path / "out"), "--weights", str(tmp_path / "weights")]
+    assert cli.main([*line, "--device", "cpu", *folders]) != 0
+    assert "leave --weights out" in capsys.readouterr().err
 
 
 def test_a_reduced_rerun_of_the_pyramid(tmp_path):

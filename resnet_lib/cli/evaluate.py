@@ -18,7 +18,11 @@ def add(commands: Any) -> None:
         "images, mean precision, mean accuracy (balanced), and each class.",
     )
     command.set_defaults(run=run)
-    command.add_argument("--checkpoint", required=True, help="best.safetensors or last.pt of a run")
+    command.add_argument(
+        "--checkpoint",
+        default=checkpoint.SHIPPED,
+        help="best.safetensors or last.pt of a run (the network that comes with the package)",
+    )
     options.add_data(command)
     command.add_argument("--split", default="test", help=f"{', '.join(splits.SPLITS)} (test)")
     command.add_argument("--seed", type=int, default=0, help="of the validation split (0)")

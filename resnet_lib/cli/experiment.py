@@ -29,6 +29,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--epochs", type=options.positive, help="train for so many epochs: a trial run"
     )
+    command.add_argument(
+        "--weights", type=Path, help="also keep the trained networks, in this folder"
+    )
     options.add_device(command)
 
 
@@ -43,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
         for seed in range(args.seeds)
         for name in variants
     ]
+    if args.weights:
+        args.weights.mkdir(parents=True, exist_ok=True)
     missing = [task for task in todo if not task[2].exists()]
     train.say(f"{len(todo) - len(missing)} of {len(todo)} runs are done")
     command = shlex.join(["python", "-m", "resnet_lib", *args.line])
@@ -54,4 +59,6 @@ def run(args: argparse.Namespace) -> None:
         variant = experiments.trial(variants[name], args.limit, args.epochs)
         config = replace(variant.config, device=args.device, precision=args.precision)
         variant = replace(variant, config=config)
-        records.write(experiments.run(args.name, name, variant, seed, command), path)
+        weights = args.weights and args.weights / f"{path.stem}.safetensors"
+        record = experiments.run(args.name, name, variant, seed, command, weights=weights)
+        records.write(record, path)

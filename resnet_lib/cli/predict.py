@@ -19,7 +19,11 @@ def add(commands: Any) -> None:
         description="Classify image files: the most probable classes with their probabilities.",
     )
     command.set_defaults(run=run)
-    command.add_argument("--checkpoint", required=True, help="best.safetensors or last.pt of a run")
+    command.add_argument(
+        "--checkpoint",
+        default=checkpoint.SHIPPED,
+        help="best.safetensors or last.pt of a run (the network that comes with the package)",
+    )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     command.add_argument("--top", type=options.positive, default=3, help="classes to print (3)")
     command.add_argument("--json", action="store_true", help="print one JSON object an image")
