@@ -69,6 +69,54 @@ def mean_accuracy(cm: Tensor) -> float:
     return recall(cm)[cm.sum(1) > 0].mean().item()
 
 
+def weighted_precision(cm: Tensor) -> float:
+    """(K, K) -> precision averaged with each class's images as its weight.
+
+    The same average of recall is the accuracy, and so are the "micro" averages of both, which pool
+    the images of all classes.
+    """
+    cm = _counts(cm)
+    return ((precision(cm) * cm.sum(1)).sum() / cm.sum()).item()
+
+
+def average_precision(scores: Tensor, relevant: Tensor) -> float:
+    """(N,), (N,) bool -> the area under the steps of precision against recall.
+
+    One class at a time: images are ranked by score, and precision is averaged over the ranks at
+    which a relevant one stands. Equal scores are one rank. Not to be confused with the mean of
+    precisions of a confusion matrix, which knows no ranking.
+    """
+    scores = torch.as_tensor(scores).detach().cpu().double()
+    relevant = torch.as_tensor(relevant).detach().cpu().bool()
+    if scores.ndim != 1 or scores.shape != relevant.shape or not scores.isfinite().all():
+        raise UserError(
+            f"need finite scores (N,) and relevant (N,), got {tuple(scores.shape)} "
+            f"and {tuple(relevant.shape)}"
+        )
+    if not relevant.any():
+        raise UserError("average precision needs at least one relevant image")
+    order = scores.argsort(descending=True)
+    hits = relevant[order].double().cumsum(0)
+    ends = torch.cat([scores[order].diff() != 0, torch.tensor([True])])  # of each group of equals
+    hits, seen = hits[ends], (torch.arange(len(scores)) + 1)[ends]
+    gained = hits.diff(prepend=torch.zeros(1, dtype=torch.float64))
+    return ((gained * hits / seen).sum() / hits[-1]).item()
+
+
+def mean_average_precision(logits: Tensor, labels: Tensor) -> float:
+    """(N, K), (N,) -> average precision of each class against the rest, averaged (macro).
+
+    Ranked by probability; classes without images are left out.
+    """
+    logits, labels = _scores(logits, labels)
+    probabilities = logits.softmax(1)
+    values = [
+        average_precision(probabilities[:, label], labels == label)
+        for label in labels.unique().tolist()
+    ]
+    return sum(values) / len(values)
+
+
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
     """(N, K), (N,) -> the fraction of images whose class has one of the k highest scores.
 
@@ -100,21 +148,56 @@ def brier_score(logits: Tensor, labels: Tensor) -> float:
     return (logits.softmax(1) - target).square().sum(1).mean().item()
 
 
-def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """(N, K), (N,) -> the gap between confidence and accuracy, averaged over the images.
+def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
+    """(N, K), (N,) -> (bins, 3): images, mean confidence and accuracy of each bin.
 
-    Confidence is the highest probability; its bins are equally wide and closed on the right.
-    Guo et al. 2017, equation 3 (DOI 10.48550/arXiv.1706.04599). Not in scikit-learn.
+    Confidence is the highest probability; its bins are equally wide and closed on the right. An
+    empty bin has 0 in all three.
     """
     logits, labels = _scores(logits, labels)
     if bins < 1:
         raise UserError(f"bins must be at least 1, got {bins}")
     confidence, prediction = logits.softmax(1).max(1)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
-    surplus = confidence - (prediction == labels).double()
-    gaps = torch.zeros(bins, dtype=torch.float64)
-    gaps.index_add_(0, torch.bucketize(confidence, edges), surplus)
-    return (gaps.abs().sum() / len(labels)).item()
+    facts = torch.stack([torch.ones_like(confidence), confidence, (prediction == labels).double()])
+    sums = torch.zeros(3, bins, dtype=torch.float64)
+    sums.index_add_(1, torch.bucketize(confidence, edges), facts)
+    return torch.stack([sums[0], _divide(sums[1], sums[0]), _divide(sums[2], sums[0])], 1)
+
+
+def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """(N, K), (N,) -> the gap between confidence and accuracy, averaged over the images.
+
+    Bins as in ``reliability``. Guo et al. 2017, equation 3 (DOI 10.48550/arXiv.1706.04599). Not in
+    scikit-learn.
+    """
+    count, confidence, right = reliability(logits, labels, bins).unbind(1)
+    return ((confidence - right).abs() * count).sum().item() / len(labels)
+
+
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """(N, K), (N,) -> the number by which to divide the logits for the smallest log loss.
+
+    Above 1 where the network is too sure. The loss is convex in its inverse, so the derivative's
+    sign change is bracketed and halved. Fit it on the validation part, never on the test part.
+    Guo et al. 2017, section 4.2 (DOI 10.48550/arXiv.1706.04599).
+    """
+    logits, labels = _scores(logits, labels)
+    own = logits.gather(1, labels[:, None])[:, 0]
+
+    def slope(inverse: float) -> float:
+        expected = ((logits * inverse).softmax(1) * logits).sum(1)
+        return (expected - own).mean().item()
+
+    low, high = 1e-3, 1e3
+    if slope(low) >= 0 or slope(high) <= 0:
+        raise UserError(
+            "no temperature is best: all or nearly all are right, or the scores say nothing"
+        )
+    for _ in range(100):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / low
 
 
 def bootstrap_interval(

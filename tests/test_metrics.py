@@ -237,6 +237,78 @@ def test_bootstrap_interval_draws_all_its_samples_in_pieces(monkeypatch):
     assert all(rows * columns <= 2**20 for rows, columns in drawn) and len(drawn) > 1
 
 
+@pytest.mark.parametrize(("labels", "predictions", "classes"), ALL_CASES)
+def test_weighted_and_pooled_averages_equal_scikit_learn(labels, predictions, classes):
+    cm = matrix(labels, predictions, classes)
+    want = reference.precision_score(labels, predictions, average="weighted", zero_division=0)
+    assert metrics.weighted_precision(cm) == pytest.approx(want)
+    # The claim of its docstring: these three are one number.
+    weighted = reference.recall_score(labels, predictions, average="weighted", zero_division=0)
+    pooled = reference.precision_score(labels, predictions, average="micro", zero_division=0)
+    assert metrics.accuracy(cm) == pytest.approx(weighted) == pytest.approx(pooled)
+
+
+@pytest.mark.parametrize("levels", [None, 2, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_equals_scikit_learn(seed, levels):
+    scores, labels = random_scores(seed, images=60, levels=levels)
+    for label in range(5):
+        relevant = labels == label
+        want = reference.average_precision_score(relevant.numpy(), scores[:, label].numpy())
+        assert metrics.average_precision(scores[:, label], relevant) == pytest.approx(want)
+    one_hot = torch.nn.functional.one_hot(labels, 5).numpy()
+    want = reference.average_precision_score(one_hot, scores.softmax(1).numpy(), average="macro")
+    assert metrics.mean_average_precision(scores, labels) == pytest.approx(want)
+
+
+def test_average_precision_of_known_rankings():
+    relevant = torch.tensor([True, False, True, False])
+    falling = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    assert metrics.average_precision(falling, relevant) == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics.average_precision(torch.zeros(4), relevant) == 0.5
+    assert metrics.average_precision(relevant.double(), relevant) == 1
+
+
+def test_classes_without_images_are_left_out_of_the_mean():
+    logits, labels = random_scores(0, classes=5)
+    labels = labels % 4
+    values = [metrics.average_precision(logits.softmax(1)[:, k], labels == k) for k in range(4)]
+    assert metrics.mean_average_precision(logits, labels) == pytest.approx(sum(values) / 4)
+
+
+def test_reliability_counts_every_image_once():
+    logits, labels = random_scores(0)
+    table = metrics.reliability(logits, labels, 7)
+    assert table.shape == (7, 3) and table[:, 0].sum() == len(labels)
+    confidence, prediction = logits.softmax(1).max(1)
+    right = (prediction == labels).double()
+    for index, row in enumerate(table):
+        inside = (confidence > index / 7) & (confidence <= (index + 1) / 7)
+        want = torch.tensor([inside.sum(), 0, 0]).double()
+        if inside.any():
+            want[1:] = torch.stack([confidence[inside].mean(), right[inside].mean()])
+        torch.testing.assert_close(row, want)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_temperature_undoes_a_scaling(factor):
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 5, generator=generator, dtype=torch.float64)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    assert metrics.best_temperature(factor * logits, labels) == pytest.approx(factor, rel=0.03)
+
+
+def test_no_other_temperature_is_better():
+    logits, _ = random_scores(3)
+    labels = torch.multinomial(
+        (logits / 2).softmax(1), 1, generator=torch.Generator().manual_seed(0)
+    )[:, 0]
+    best = metrics.best_temperature(logits, labels)
+    loss = metrics.log_loss(logits / best, labels)
+    for factor in (0.8, 0.99, 1.01, 1.25):
+        assert metrics.log_loss(logits / (factor * best), labels) > loss
+
+
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -252,7 +324,14 @@ def test_tensors_come_as_training_leaves_them(device):
 
 
 LOGITS, LABELS, COUNTS = torch.zeros(3, 4), torch.tensor([0, 1, 2]), torch.eye(3)
-SCORED = (metrics.log_loss, metrics.brier_score, metrics.expected_calibration_error)
+SCORED = (
+    metrics.log_loss,
+    metrics.brier_score,
+    metrics.expected_calibration_error,
+    metrics.reliability,
+    metrics.mean_average_precision,
+    metrics.best_temperature,
+)
 BAD = [
     (lambda: metrics.confusion_matrix(LABELS, LABELS, 2), "0 to 1, got 0 to 2"),
     (lambda: metrics.confusion_matrix(LABELS, LABELS - 1, 3), "predictions .* got -1 to 1"),
@@ -264,6 +343,12 @@ BAD = [
     (lambda: metrics.top_k_accuracy(LOGITS, LABELS, 5), "between 1 and 4, got 5"),
     (lambda: metrics.top_k_accuracy(LOGITS[:0], LABELS[:0], 1), "not empty"),
     (lambda: metrics.expected_calibration_error(LOGITS, LABELS, 0), "bins must be at least 1"),
+    (lambda: metrics.reliability(LOGITS, LABELS, 0), "bins must be at least 1"),
+    (lambda: metrics.best_temperature(10 * torch.eye(3), LABELS), "no temperature is best"),
+    (lambda: metrics.best_temperature(-10 * torch.eye(3), LABELS), "no temperature is best"),
+    (lambda: metrics.average_precision(LABELS, LABELS > 5), "at least one relevant"),
+    (lambda: metrics.average_precision(LOGITS, LABELS > 0), "need finite scores"),
+    (lambda: metrics.average_precision(LABELS / 0, LABELS > 0), "need finite scores"),
     (lambda: metrics.bootstrap_interval(torch.zeros(0)), "at least two"),
     (lambda: metrics.bootstrap_interval(torch.zeros(1)), "at least two"),
     (lambda: metrics.bootstrap_interval(torch.zeros(3, 3)), r"shape \(3, 3\)"),
@@ -278,6 +363,7 @@ for function in (
     metrics.f1,
     metrics.mean_precision,
     metrics.mean_accuracy,
+    metrics.weighted_precision,
 ):
     BAD += [
         (lambda f=function: f(torch.zeros(2, 3)), r"got shape \(2, 3\)"),
