@@ -26,13 +26,15 @@ from resnet_lib import (
 from resnet_lib.augment import Augment, normalize
 
 Measure = Callable[[nn.Module, data.ImageSet], dict[str, Any]]
+Details = Callable[[train.Evaluation, data.ImageSet], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Variant:
     """One arm of an experiment: arguments of ``make`` and of ``data.load``, and the recipe.
 
-    ``measure`` (model, validation part) -> plain data is taken before and after the training.
+    ``measure`` (model, validation part) -> plain data is taken before and after the training,
+    ``details`` (evaluation, test part) -> more results at the end.
     """
 
     spec: dict[str, Any]
@@ -40,6 +42,8 @@ class Variant:
     config: train.TrainConfig
     make: Callable[..., nn.Module] = models.build
     measure: Measure | None = None
+    details: Details | None = None
+    test_limit: int | None = None  # images of the test part, where ``data`` does not say
     half: bool = False  # round the trained weights to float16, in which they are kept
 
     def execute(
@@ -51,9 +55,9 @@ class Variant:
         network that was measured is written to ``weights``.
         """
         place = device.choose_device(self.config.device)
-        train_part, val_part, test_part = (
-            data.load(split=split, **self.data) for split in ("train", "val", "test")
-        )
+        train_part, val_part = (data.load(split=split, **self.data) for split in ("train", "val"))
+        tests = {"limit": self.test_limit} if self.test_limit else {}
+        test_part = data.load(split="test", **self.data | tests)
         device.seed_everything(self.config.seed)  # the initial weights
         model = self.make(**self.spec)
         before = {"before": self.measure(model, val_part)} if self.measure else {}
@@ -83,6 +87,7 @@ class Variant:
             "precision": str(device.choose_precision(self.config.precision, place)),
             **before,
             **after,
+            **(self.details(evaluation, test_part) if self.details else {}),
         }
         return history.epochs, result
 
@@ -172,6 +177,23 @@ def field_of_view(name: str, **options) -> Variant:
     return Variant(spec, images, config, measure=fields_of_view)
 
 
+def accuracy_by_size(evaluation: train.Evaluation, test: data.ImageSet) -> dict[str, Any]:
+    """Test accuracy and number of test images for each size of the objects in pixels."""
+    right, sizes = evaluation.predictions == evaluation.labels, test.attributes["size"]
+    return {
+        "accuracy_by_size": locate.by_size(right, sizes),
+        "images_by_size": {f"{size:g}": int((sizes == size).sum()) for size in sizes.unique()},
+    }
+
+
+def object_size(name: str) -> Variant:
+    """Quarter width, 64 pixels, objects from an eighth to a half of the side."""
+    spec = {"name": name, "num_classes": 10, "width": 16, "in_channels": 3, "zero_init": True}
+    images = {"name_or_folder": "scaled-shapes", "limit": 20_000, "sizes": (8, 11, 16, 23, 32)}
+    config = replace(train.TrainConfig.quick(), epochs=12, warmup_epochs=1)
+    return Variant(spec, images, config, details=accuracy_by_size, test_limit=5_000)
+
+
 def location(level: str) -> Location:
     """A ResNet-18 of 16 base channels and a head on one level; the images are generated."""
     config = replace(train.TrainConfig.quick(), epochs=12, warmup_epochs=1, augment=None)
@@ -194,6 +216,8 @@ EXPERIMENTS = {
     },
     # Chapter 11: what one minute of training gives, and how far it varies with the seed.
     "quick": {f"{name}-w16": quarter_width(name) for name in ("resnet50", "resnet101")},
+    # Chapter 15, planned in book/results/PLANS.md before the first run: depth and object size.
+    "object-size": {f"{name}-w16": object_size(name) for name in ("resnet50", "resnet101")},
     # Chapters 14 and 16: the network that comes with the package.
     "shipped": {checkpoint.SHIPPED: shipped()},
     # Chapter 9: small objects with one stage alone and with the pyramid.
@@ -216,6 +240,7 @@ def find(name: str) -> dict[str, Variant]:
 def trial(variant: Variant, limit: int | None, epochs: int | None) -> Variant:
     """The same variant on fewer images or for fewer epochs, to try the machinery."""
     images = variant.data | ({"limit": limit} if limit else {})
+    variant = replace(variant, test_limit=limit or variant.test_limit)
     if epochs:
         warmup = min(variant.config.warmup_epochs, epochs / 2)
         return replace(

@@ -119,6 +119,29 @@ def test_a_reduced_rerun_of_the_shipped_network_keeps_what_it_measured(tmp_path)
     assert all(map(torch.equal, halves, (v.float() for v in model.state_dict().values())))
 
 
+def test_a_reduced_rerun_of_object_size(tmp_path):
+    out = tmp_path / "size"
+    line = ["experiment", "object-size", "--seeds", "1", "--limit", "100", "--epochs", "1"]
+    assert cli.main([*line, "--device", "cpu", "--out", str(out)]) == 0
+    found = [records.read(path) for path in sorted(out.iterdir())]
+    assert [record.variant for record in found] == ["resnet101-w16", "resnet50-w16"]
+    for record in found:
+        shares, images = (record.result[k] for k in ("accuracy_by_size", "images_by_size"))
+        assert set(shares) == {"8", "11", "16", "23", "32"}
+        assert images == dict.fromkeys(shares, 20)
+        hits = sum(shares[size] * images[size] for size in shares)
+        assert hits / 100 == pytest.approx(record.result["test_accuracy"])
+    one, other = ({k: v for k, v in r.config.items() if k != "spec"} for r in found)
+    assert one == other
+
+
+def test_the_test_part_has_its_own_limit():
+    variant = experiments.EXPERIMENTS["object-size"]["resnet50-w16"]
+    assert variant.test_limit == 5_000
+    assert experiments.trial(variant, None, 1).test_limit == 5_000
+    assert experiments.trial(variant, 30, None).test_limit == 30
+
+
 def test_no_weights_are_promised_where_none_are_kept(tmp_path, capsys):
     line = ["experiment", "pyramid", "--seeds", "1", "--limit", "80", "--epochs", "1"]
     folders = ["--out", str(tmp_path / "out"), "--weights", str(tmp_path / "weights")]
