@@ -7,7 +7,7 @@ import torch
 from torchvision.models import resnet50
 from toys import make_model
 
-from resnet_lib import UserError, checkpoint
+from resnet_lib import UserError, checkpoint, data, records, train
 
 
 def a_state():
@@ -248,3 +248,18 @@ def test_values_beyond_half_precision_are_refused():
     model.bn1.running_var.fill_(1e6)
     with pytest.raises(UserError, match=r"bn1\.running_var has values beyond float16"):
         checkpoint.round_to_half(model)
+
+
+def test_the_shipped_network_repeats_its_record():
+    path = checkpoint.WEIGHTS / f"{checkpoint.SHIPPED}.safetensors"
+    assert path.stat().st_size < 4e6
+    model, metadata = checkpoint.restore_model()
+    (record,) = records.load("shipped")
+    assert metadata["spec"] == record.config["spec"]
+    test = data.load("fashion", "test")
+    assert metadata["data"]["mean"] == list(test.mean)
+    assert metadata["data"]["classes"] == list(test.classes)
+    evaluation = train.evaluate(model, test, "cpu")
+    # Another processor rounds otherwise, which may tip an image that lies between two classes.
+    assert evaluation.accuracy == pytest.approx(record.result["test_accuracy"], abs=1e-3)
+    assert evaluation.loss == pytest.approx(record.result["test_loss"], rel=1e-3)
