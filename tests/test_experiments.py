@@ -135,6 +135,31 @@ def test_a_reduced_rerun_of_object_size(tmp_path):
     assert one == other
 
 
+def test_two_jobs_write_the_records_of_one(tmp_path, capfd):
+    line = [*LINE, "--precision", "float32"]
+    assert cli.main([*line, "--out", str(tmp_path / "one")]) == 0
+    assert "2 to go: about" in capfd.readouterr().out
+    assert cli.main([*line, "--jobs", "2", "--out", str(tmp_path / "two")]) == 0
+    said = capfd.readouterr().out
+    assert "resnet101-w16, seed 1: epoch   1/1" in said and "0 to go" in said
+    one, two = (
+        {path.name: records.read(path) for path in (tmp_path / name).iterdir()}
+        for name in ("one", "two")
+    )
+    assert one.keys() == two.keys() and len(one) == 4
+    for name, record in one.items():
+        assert "--jobs 2" in two[name].command
+        assert two[name].result["test_loss"] == pytest.approx(record.result["test_loss"], rel=1e-3)
+
+
+def test_a_mistake_in_a_job_gets_one_line(tmp_path, capfd):
+    line = ["experiment", "pyramid", "--seeds", "1", "--limit", "80", "--epochs", "1"]
+    folders = ["--out", str(tmp_path / "out"), "--weights", str(tmp_path / "weights")]
+    assert cli.main([*line, "--jobs", "2", *folders]) != 0
+    error = capfd.readouterr().err
+    assert "leave --weights out" in error and "Traceback" not in error
+
+
 def test_the_test_part_has_its_own_limit():
     variant = experiments.EXPERIMENTS["object-size"]["resnet50-w16"]
     assert variant.test_limit == 5_000
