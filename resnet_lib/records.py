@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import subprocess
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -73,6 +74,11 @@ def commit() -> str:
     except OSError:
         return ""
     return found.stdout.strip()
+
+
+def portable(arguments: list[str]) -> str:
+    """The command as one line, absolute paths cut to their last part: they are one machine's."""
+    return shlex.join(Path(a).name if Path(a).is_absolute() else a for a in arguments)
 
 
 def now() -> str:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,3 +103,11 @@ def test_every_record_of_the_book_is_whole_and_says_how_to_repeat_it():
         assert f"python -m resnet_lib experiment {record.experiment} " in record.command, path
         assert record.commit and not record.commit.endswith("-dirty"), path
         assert record.history and record.seconds > 0, path
+
+
+def test_a_command_names_no_place_of_one_machine():
+    out = str(Path("results").absolute() / "my runs")
+    line = ["python", "-m", "resnet_lib", "experiment", "quick", "--out", out, "--limit", "9"]
+    want = "python -m resnet_lib experiment quick --out 'my runs' --limit 9"
+    assert records.portable(line) == want
+    assert records.portable(["python", "--out", "book/results"]) == "python --out book/results"

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from resnet_lib import device, experiments, records, train
+from resnet_lib import UserError, device, experiments, records, train
 from resnet_lib.cli import options
 
 
@@ -29,6 +28,7 @@ def add(commands: Any) -> None:
     command.add_argument("name", help=", ".join(experiments.EXPERIMENTS))
     command.add_argument("--out", required=True, type=Path, help="the folder for the records")
     command.add_argument("--seeds", type=options.positive, default=5, help="seeds 0 to N-1 (5)")
+    command.add_argument("--only", metavar="VARIANT", help="run this variant alone")
     command.add_argument(
         "--jobs", type=options.positive, default=1, help="runs at a time, each on its own cores (1)"
     )
@@ -47,6 +47,9 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run what is missing of an experiment; finished records stay as they are."""
     variants = experiments.find(args.name)
+    if args.only and args.only not in variants:
+        raise UserError(f"variant must be one of {', '.join(variants)}, got {args.only!r}")
+    variants = [args.only] if args.only else list(variants)
     place = device.choose_device(args.device)
     device.choose_precision(args.precision, place)
     if args.weights:
@@ -97,7 +100,7 @@ def run_one(args: argparse.Namespace, name: str, seed: int) -> str:
         name,
         replace(variant, config=config),
         seed,
-        shlex.join(["python", "-m", "resnet_lib", *args.line]),
+        records.portable(["python", "-m", "resnet_lib", *args.line]),
         log=lambda line: train.say(prefix + line),
         weights=args.weights and args.weights / f"{path.stem}.safetensors",
     )
