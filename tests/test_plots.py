@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
-from resnet_lib import UserError, blocks, models, plots
+from resnet_lib import UserError, blocks, models, plots, pyramid
 
 OKABE_ITO = {
     *("#000000", "#e69f00", "#56b4e9", "#009e73"),
@@ -38,7 +38,11 @@ NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
 NAMES += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 TEN = np.eye(10, dtype=int) * 150 + np.arange(100).reshape(10, 10) % 7
 STEPS = np.arange(1, 21)
+BINS = np.array([[0, 0, 0], [0, 0, 0], [10, 0.5, 0.3], [20, 0.7, 0.8], [30, 0.95, 0.9]])
 RESNET50 = ((3, 4, 6, 3), True)
+MAPS = {f"C{2 + i}": torch.rand(3, 8 >> i, 8 >> i) for i in range(3)}
+SPOT = torch.exp(-(torch.linspace(-3, 3, 31)[:, None] ** 2 + torch.linspace(-3, 3, 31) ** 2) / 2)
+SPOTS = {"before": (SPOT, 2, 59, 10.5), "after": (SPOT, 9, 971, 40), "alone": (SPOT, 1, 33, 5.2)}
 FIGURES = {
     "history": lambda: plots.history(make_history()),
     "histories": lambda: plots.histories({"plain": [make_history(), make_history(shift=0.05)]}),
@@ -51,8 +55,13 @@ FIGURES = {
     "bars": lambda: plots.bars({"ResNet-50": 25.6, "ResNet-101": 44.5}, "parameters (millions)"),
     "intervals": lambda: plots.bars({"a": (1, 0.5, 2), "b": (-1, -3, 0.5)}, "difference (%)"),
     "points": lambda: plots.bars({"a": (90, 89, 91)}, "accuracy (%)", points=True),
+    "reliability": lambda: plots.reliability({"as trained": BINS, "cooled": BINS}),
     "images": lambda: plots.images(GREY, NAMES[:6]),
     "colour images": lambda: plots.images(GREY.expand(6, 3, 8, 8)),
+    "rows of images": lambda: plots.image_rows({"Shirt taken for T-shirt/top": GREY, "a": GREY}),
+    "feature maps": lambda: plots.feature_maps(GREY[0], MAPS),
+    "receptive fields": lambda: plots.receptive_fields(SPOTS),
+    "pyramid": lambda: plots.pyramid_diagram((256, 512, 1024, 2048), (56, 28, 14, 7), 256),
     "confusion": lambda: plots.confusion(TEN, NAMES),
     "confusion, counts": lambda: plots.confusion(TEN, NAMES, counts=True),
     "identity": lambda: plots.basic_block_diagram(64, 64),
@@ -66,6 +75,7 @@ FIGURES = {
     "small": lambda: plots.network_diagram((2, 2, 2, 2), False, 32, 16, "small", 1, 10),
 }
 DIAGRAMS = list(FIGURES)[list(FIGURES).index("identity") :]
+WITHOUT_AXES = {"images", "colour images", "rows of images", "feature maps", "pyramid"}
 
 
 def texts(figure):
@@ -122,13 +132,15 @@ def test_nothing_is_cut_off_at_the_edge(name):
     assert drawn.x1 <= width and drawn.y1 <= height
 
 
-@pytest.mark.parametrize("name", set(FIGURES) - set(DIAGRAMS) - {"images", "colour images"})
+@pytest.mark.parametrize("name", set(FIGURES) - set(DIAGRAMS) - WITHOUT_AXES)
 def test_axes_are_labelled(name):
     axes = FIGURES[name]().axes
-    # The upper panel of a history shares its x axis, the rows of bars are named one by one, and
-    # a colour bar has one axis.
-    across = axes[1:] if name == "history" else axes
+    # Two panels share the x axis of the lower one, the rows of bars are named one by one, and a
+    # colour bar has one axis.
+    across = axes[1:] if name in ("history", "reliability") else axes
     up = [] if name in ("bars", "intervals", "points") else axes
+    if name == "receptive fields":  # in two columns, where neighbours share a label
+        across, up = axes[-2:], axes[::2]
     assert all(each.get_xlabel() for each in across)
     assert all(each.get_ylabel() for each in up if each.get_label() != "<colorbar>")
 
@@ -139,7 +151,7 @@ def test_colours_are_okabe_and_itos(name):
     for axes in FIGURES[name]().axes:
         used |= {to_hex(line.get_color()) for line in axes.lines}
         used |= {to_hex(patch.get_facecolor()) for patch in axes.patches}
-    if axes.get_label() != "<colorbar>" and "images" not in name:
+    if axes.get_label() != "<colorbar>" and name not in WITHOUT_AXES - {"pyramid"}:
         assert used
     assert used <= OKABE_ITO | {"#ffffff"}
 
@@ -280,6 +292,17 @@ def test_bars_format_their_numbers():
 # Images
 
 
+def test_reliability_draws_accuracy_against_confidence_where_there_are_images():
+    upper, lower = plots.reliability({"a": BINS, "b": BINS[:, [0, 2, 1]]}).axes
+    diagonal, first, second = upper.lines
+    assert diagonal.get_xydata().tolist() == [[0, 0], [100, 100]]
+    np.testing.assert_allclose(first.get_xydata(), [[50, 30], [70, 80], [95, 90]])
+    np.testing.assert_allclose(second.get_xydata(), [[30, 50], [80, 70], [90, 95]])
+    shares, edges, _ = lower.patches[0].get_data()
+    np.testing.assert_allclose(shares, [0, 0, 100 / 6, 200 / 6, 300 / 6])
+    np.testing.assert_allclose(edges, [0, 20, 40, 60, 80, 100])
+
+
 def test_images_are_the_pixels_in_reading_order():
     figure = plots.images(GREY, NAMES[:6], columns=4)
     assert len(figure.axes) == 6
@@ -305,7 +328,108 @@ def test_long_titles_are_wrapped():
     assert "\n" in figure.axes[0].get_title()
 
 
+# Feature maps, receptive fields, the pyramid
+
+
+def test_feature_maps_stand_in_rows_under_the_picture():
+    picture, *maps = plots.feature_maps(GREY[0], MAPS).axes
+    assert picture.images[0].get_array().tolist() == GREY[0, 0].tolist()
+    assert picture.images[0].get_clim() == (0, 255)
+    expected = [values for stack in MAPS.values() for values in stack]
+    for axes, values in zip(maps, expected, strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), values)
+        np.testing.assert_allclose(axes.images[0].get_clim(), (values.min(), values.max()))
+    assert [axes.get_ylabel() for axes in maps[::3]] == ["C2\n8 × 8", "C3\n4 × 4", "C4\n2 × 2"]
+
+
+def test_feature_maps_show_a_colour_picture():
+    colours = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+    axes = plots.feature_maps(colours, MAPS).axes[0]
+    assert axes.images[0].get_array().tolist() == colours.permute(1, 2, 0).tolist()
+
+
+def test_receptive_fields_are_drawn_in_pixels_around_the_middle():
+    figure = plots.receptive_fields(SPOTS)
+    before, after, alone = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == list(SPOTS)
+    for axes, (heat, cell, _, width) in zip(figure.axes, SPOTS.values(), strict=True):
+        shown = axes.images[0]
+        np.testing.assert_allclose(shown.get_array(), heat)
+        reach = cell * 31 / 2
+        assert shown.get_extent() == [-reach, reach, reach, -reach]  # the first row is on top
+        low, top = shown.get_clim()
+        assert low == 0 and np.quantile(heat, 0.99) < top < heat.max()
+        circle = axes.lines[-1]
+        np.testing.assert_allclose(np.hypot(circle.get_xdata(), circle.get_ydata()), 2 * width)
+        limits = axes.get_xlim(), axes.get_ylim()
+        assert limits[0] == tuple(reversed(limits[1])) and limits[0][1] >= reach
+        ticks = axes.get_xticks()
+        assert ticks.tolist() == [-ticks[2], 0, ticks[2]] and 0 < ticks[2] < limits[0][1]
+    for axes, size in ((before, 59), (alone, 33)):
+        square = axes.lines[0]
+        assert (square.get_xdata().min(), square.get_ydata().max()) == (-size / 2, size / 2)
+        assert axes.get_xlim()[1] > size / 2
+    assert len(after.lines) == 1  # a square of 971 pixels lies far outside
+    assert legend_labels(figure) == ["theoretical field", "two Gaussian widths"]
+
+
+def test_pyramid_diagram_says_what_the_pyramid_is():
+    with torch.device("meta"):
+        features = models.resnet50().features(torch.empty(1, 3, 224, 224))
+        channels, sides = zip(*(x.shape[1:3] for x in features.values()), strict=True)
+        levels = pyramid.FeaturePyramid(channels, 96)(features)
+    axes = plots.pyramid_diagram(channels, sides, 96).axes[0]
+    shown = [text.get_text() for text in axes.texts]
+    for maps in (features, levels):
+        expected = [f"{n}\n{' × '.join(map(str, x.shape[1:]))}" for n, x in maps.items()]
+        assert [text for text in shown if text in expected] == expected[::-1]  # C5 on top
+    assert (shown.count("1×1"), shown.count("3×3")) == (4, 4)
+    assert (shown.count("+"), shown.count("× 2")) == (3, 3)
+
+
+def test_arrows_of_the_pyramid_join_boxes_and_sums():
+    axes = FIGURES["pyramid"]().axes[0]
+    arrows = [ends(patch) for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+    up = [arrow for arrow in arrows if arrow[0][1] > arrow[-1][1]]
+    down = [arrow for arrow in arrows if arrow[0][1] < arrow[-1][1]]
+    assert (len(up), len(down), len(arrows)) == (3, 3, 14)
+    assert up[0][0][0] < down[0][0][0]  # stages on the left, the top-down path beside them
+    edges = set()
+    for patch in axes.patches:
+        if isinstance(patch, FancyBboxPatch):
+            half = patch.get_width() / 2, patch.get_height() / 2
+            x, y = patch.get_x() + half[0], patch.get_y() + half[1]
+        elif isinstance(patch, Circle):
+            (x, y), half = patch.center, (patch.radius, patch.radius)
+        else:
+            continue
+        edges |= {(x - half[0], y), (x + half[0], y), (x, y - half[1]), (x, y + half[1])}
+    edges = {(round(x, 3), round(y, 3)) for x, y in edges}
+    assert {point for arrow in arrows for point in (arrow[0], arrow[-1])} <= edges
+
+
 # The confusion matrix
+
+
+def test_rows_of_images_stand_beside_their_labels():
+    figure = plots.image_rows({"first": GREY[:3], "second": GREY[3:5]})
+    shown = [axes.images[0].get_array().tolist() for axes in figure.axes]
+    assert shown == [picture[0].tolist() for picture in GREY[:5]]
+    corners = [axes.get_position() for axes in figure.axes]
+    assert corners[0].x0 < corners[1].x0 < corners[2].x0
+    assert corners[3].x0 == corners[0].x0 and corners[3].y1 < corners[0].y0
+    figure.draw_without_rendering()
+    for text, first in zip(figure.texts, (corners[0], corners[3]), strict=True):
+        box = text.get_window_extent().transformed(figure.transFigure.inverted())
+        assert box.x1 < first.x0 and first.y0 < (box.y0 + box.y1) / 2 < first.y1
+    assert [text.get_text() for text in figure.texts] == ["first", "second"]
+
+
+def test_rows_of_images_show_colours():
+    colour = GREY[:1].repeat(1, 3, 1, 1)
+    colour[:, 1] = 7
+    (axes,) = plots.image_rows({"a": colour}).axes
+    assert axes.images[0].get_array().tolist() == colour[0].permute(1, 2, 0).tolist()
 
 
 def test_confusion_shows_percentages_of_rows():
@@ -316,6 +440,11 @@ def test_confusion_shows_percentages_of_rows():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog", "fox"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "fox"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_confusion_shows_no_nought_for_a_cell_with_images():
+    axes = plots.confusion([[199, 1], [0, 200]], ["cat", "dog"]).axes[0]  # half a percent
+    assert "<1" in [text.get_text() for text in axes.texts]
 
 
 def test_confusion_shows_counts_when_asked():
@@ -542,11 +671,24 @@ BAD = [
     (lambda: plots.lines({"a": ([1], [1], [1])}, "x", "y"), "'a' needs .x, y. or"),
     (lambda: plots.bars({}, "x"), "at least one"),
     (lambda: plots.bars({"a": (1, 2)}, "x"), "a value or .value, low, high"),
+    (lambda: plots.reliability({}), "at least one table"),
+    (lambda: plots.reliability({"a": BINS[:, :2]}), "'a' must be .bins, 3. with images"),
+    (lambda: plots.reliability({"a": BINS[:2]}), "'a' must be .bins, 3. with images"),
+    (lambda: plots.image_rows({}), "at least one row"),
+    (lambda: plots.image_rows({"a": GREY.float()}), "of 'a' must be uint8 .* got float32"),
+    (lambda: plots.image_rows({"a": GREY[:0]}), "of 'a' must be uint8"),
     (lambda: plots.images(GREY.float()), "must be uint8 .* got float32"),
     (lambda: plots.images(GREY[0]), r"got uint8 \(1, 8, 8\)"),
     (lambda: plots.images(GREY[:0]), r"got uint8 \(0, 1, 8, 8\)"),
     (lambda: plots.images(GREY.expand(6, 2, 8, 8)), "1 or 3"),
     (lambda: plots.images(GREY, ["a"]), "6 images need 6 titles, got 1"),
+    (lambda: plots.feature_maps(GREY, MAPS), r"must be uint8 .* got uint8 \(6, 1, 8, 8\)"),
+    (lambda: plots.feature_maps(GREY[0].float(), MAPS), "got float32"),
+    (lambda: plots.feature_maps(GREY[0], {}), "same number K"),
+    (lambda: plots.feature_maps(GREY[0], MAPS | {"C5": torch.rand(2, 1, 1)}), "same number K"),
+    (lambda: plots.receptive_fields({}), "at least one field"),
+    (lambda: plots.receptive_fields({"a": (SPOT[1:], 1, 9, 2)}), "'a' must be square, got shape"),
+    (lambda: plots.pyramid_diagram((256,), (56,), 256), "two or more levels, got 1"),
     (lambda: plots.confusion(TEN, NAMES[:9]), "9 classes need a matrix of 9 x 9"),
     (lambda: plots.basic_block_diagram(64, 64, 0), "stride >= 1"),
     (lambda: plots.basic_block_diagram(64, 64, option="D"), "option A, B or C, got 1 and 'D'"),

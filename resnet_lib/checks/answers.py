@@ -26,7 +26,8 @@ def kind(answer: Any) -> str:
         return f"the class {answer.__name__}"
     if isinstance(answer, nn.Module):
         return f"an instance of {type(answer).__name__}"
-    return f"{'an' if type(answer).__name__[0] in 'aeiou' else 'a'} {type(answer).__name__}"
+    name = type(answer).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def function(answer: Any, call: str) -> Callable:
@@ -192,6 +193,12 @@ def show(value: float) -> str:
     """A count with commas, anything else with four digits."""
     whole = float(value).is_integer() and abs(value) < 1e15
     return f"{int(value):,}" if whole else f"{value:.4g}"
+
+
+def short(error: Exception, longest: int = 200) -> str:
+    """An error's message on one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= longest else f"{text[:longest]} …"
 
 
 def gradients(function: Callable, inputs: Iterable[Any], upstream: Tensor) -> tuple:

@@ -45,14 +45,14 @@ class Draw:
         self.generator = torch.Generator().manual_seed(1_000_003 * (seed + 1))
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator, dtype=torch.float64)
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64, device="cpu")
 
     def uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * torch.rand((), generator=self.generator).item()
+        return low + (high - low) * torch.rand((), generator=self.generator, device="cpu").item()
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """From low to high, high included."""
-        return torch.randint(low, high + 1, shape, generator=self.generator)
+        return torch.randint(low, high + 1, shape, generator=self.generator, device="cpu")
 
     def integer(self, low: int, high: int) -> int:
         return int(self.integers(low, high))
@@ -62,7 +62,8 @@ class Draw:
 def undisturbed(seed: int) -> Iterator[None]:
     """Whatever a check and the learner's code draw, the next number outside is as without it.
 
-    Within, the global generators start from the seed, so that a verdict repeats.
+    Within, the global generators start from the seed, so that a verdict repeats, and tensors are
+    made on the CPU.
     """
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     dtype = torch.get_default_dtype()
@@ -70,7 +71,7 @@ def undisturbed(seed: int) -> Iterator[None]:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.device("cpu"):
             yield
     finally:
         torch.set_rng_state(states[0])

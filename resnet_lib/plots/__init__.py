@@ -5,9 +5,14 @@ is opaque, and text has at least 9 points when the figure is scaled to a phone 3
 Where a function takes a history, that is an object with ``epochs`` or such a list of dicts itself.
 """
 
-from resnet_lib.plots.charts import bars, histories, history, lines
-from resnet_lib.plots.diagrams import basic_block_diagram, bottleneck_diagram, network_diagram
-from resnet_lib.plots.pictures import confusion, images
+from resnet_lib.plots.charts import bars, histories, history, lines, reliability
+from resnet_lib.plots.diagrams import (
+    basic_block_diagram,
+    bottleneck_diagram,
+    network_diagram,
+    pyramid_diagram,
+)
+from resnet_lib.plots.pictures import confusion, feature_maps, image_rows, images, receptive_fields
 from resnet_lib.plots.style import BookFigure
 
 __all__ = [
@@ -16,9 +21,14 @@ __all__ = [
     "basic_block_diagram",
     "bottleneck_diagram",
     "confusion",
+    "feature_maps",
     "histories",
     "history",
+    "image_rows",
     "images",
     "lines",
     "network_diagram",
+    "pyramid_diagram",
+    "receptive_fields",
+    "reliability",
 ]

@@ -128,3 +128,30 @@ def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> 
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.22)  # room for the numbers
     return figure
+
+
+@book_style()
+def reliability(tables: dict) -> Figure:
+    """{label: (bins, 3)}, each row the images, mean confidence and accuracy of a bin.
+
+    Above: accuracy against confidence, on the dashed line where the two agree; empty bins are left
+    out. Below: the share of all images in each bin, which are equally wide.
+    """
+    if not tables:
+        raise UserError("reliability needs at least one table")
+    figure = BookFigure(5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
+    upper.plot((0, 100), (0, 100), color=BLACK, linestyle="--", linewidth=1)
+    for index, (label, table) in enumerate(tables.items()):
+        rows = as_array(table)
+        if rows.ndim != 2 or rows.shape[1] != 3 or not rows[:, 0].sum() > 0:
+            raise UserError(f"the table of {label!r} must be (bins, 3) with images in some bin")
+        images, confidence, right = rows.T
+        held, index = images > 0, index % len(COLOURS)
+        _series(upper, index, label, 100 * confidence[held], 100 * right[held])
+        share, edges = 100 * images / images.sum(), np.linspace(0, 100, len(rows) + 1)
+        style = {"edgecolor": COLOURS[index], "facecolor": "none", "linestyle": LINES[index]}
+        lower.stairs(share, edges, linewidth=2, **style)
+    upper.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 100))
+    lower.set(xlabel="confidence (%)", ylabel="images (%)", ylim=(0, None))
+    return _with_legend(figure)

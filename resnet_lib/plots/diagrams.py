@@ -1,4 +1,4 @@
-"""Diagrams of blocks and whole networks, drawn from their arguments in one style."""
+"""Diagrams of blocks, networks and the pyramid, drawn from their arguments in one style."""
 
 import math
 
@@ -147,4 +147,46 @@ def network_diagram(
     boxes.append(("linear", GREEN, f"{num_classes} scores"))
     figure, axes = _canvas(boxes, 4.3)
     _boxes(axes, 1.2, MARGIN, boxes, 2.28)
+    return figure
+
+
+def _box(axes, x: float, y: float, text: str, colour: str, width: float) -> None:
+    """A box with its middle at x and y."""
+    height, kind = _height(text), "round,pad=0,rounding_size=0.06"
+    corner = (x - width / 2, y - height / 2)
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=kind, fc=colour, ec=BLACK))
+    axes.text(x, y, text, ha="center", va="center")
+
+
+@book_style()
+def pyramid_diagram(channels, sizes, out_channels: int) -> Figure:
+    """The feature pyramid over stages C2, C3, ... with those channels and sides, finest first.
+
+    Lin et al. 2017, DOI 10.48550/arXiv.1612.03144, figure 3.
+    """
+    levels = list(zip(channels, sizes, strict=True))
+    if len(levels) < 2:
+        raise UserError(f"a pyramid has two or more levels, got {len(levels)}")
+    left, middle, right, width, radius, step = 0.83, 2.48, 4.2, 1.54, 0.16, 1.05
+    figure = BookFigure(step * len(levels) + 0.62, 5.0, "none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 5), ylim=(step * len(levels) + 0.62, 0))
+    axes.set_axis_off()
+    heads = {left: "stages of\nthe network", middle: "top-down\npath", right: "pyramid"}
+    for x, text in heads.items():
+        axes.text(x, 0.3, text, ha="center", va="center")
+    edge = _height("two\nlines") / 2
+    for index, (depth, side) in enumerate(reversed(levels)):
+        y, name = 0.62 + step * (index + 0.5), len(levels) + 1 - index
+        _box(axes, left, y, f"C{name}\n{depth} × {side} × {side}", GREEN, width)
+        _box(axes, right, y, f"P{name}\n{out_channels} × {side} × {side}", SKY, width)
+        _arrow(axes, (left + width / 2, y), (middle - radius, y))
+        _arrow(axes, (middle + radius, y), (right - width / 2, y))
+        axes.text((left + width / 2 + middle - radius) / 2, y - 0.15, "1×1", ha="center")
+        axes.text((middle + radius + right - width / 2) / 2, y - 0.15, "3×3", ha="center")
+        axes.add_patch(Circle((middle, y), radius, fc="white", ec=BLACK))
+        if index:
+            axes.text(middle, y, "+", ha="center", va="center", fontsize=FONT + 4)
+            _arrow(axes, (middle, y - step + radius), (middle, y - radius))
+            axes.text(middle + 0.1, y - step / 2, "× 2", va="center")
+            _arrow(axes, (left, y - edge), (left, y - step + edge))
     return figure

@@ -1,0 +1,261 @@
+"""Checks of chapter 11, training."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet_lib import data, models
+from resnet_lib.augment import normalize
+from resnet_lib.checks.answers import (
+    function,
+    kind,
+    near,
+    number,
+    numbers,
+    same_number,
+    same_tensor,
+    table,
+)
+from resnet_lib.checks.verdict import Draw, Mismatch, check
+from resnet_lib.train import warmup_cosine
+
+STEPS, WARMUP, PEAK = 1000, 100, 0.2
+ASKED = (0, 99, 100, 550, 999)
+STEMS, BUDGETS = models.STEMS, ("epochs", "seconds")
+
+
+def _cosine(step: int, total: int = STEPS, warmup: int = WARMUP) -> float:
+    return PEAK * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+
+
+@check
+def check_rates(rates: list) -> str:
+    """Exercise 11.1: the learning rates at steps 0, 99, 100, 550 and 999."""
+    found = numbers(rates, "the learning rates", len(ASKED))
+    for step, rate in zip(ASKED, found, strict=True):
+        expected = PEAK * warmup_cosine(step, STEPS, WARMUP)
+        mistakes = [(expected / PEAK, "is the factor; multiply it by the peak of 0.2")]
+        if step < WARMUP:
+            mistakes += [
+                (PEAK * step / WARMUP, "is that of the step before: the warm-up is (s + 1) / 100"),
+                (PEAK, "is the peak, which the warm-up has not reached yet"),
+            ]
+        else:
+            mistakes += [
+                (0.0, "is zero, but the last step is still a step"),
+                (_cosine(step, warmup=0), "leaves out the warm-up: the cosine begins after it"),
+                (_cosine(step, total=STEPS + WARMUP), "has the cosine end 100 steps too late"),
+                (_cosine(step + 1), "is that of a step beside it"),
+                (_cosine(step - 1), "is that of a step beside it"),
+                (PEAK * (1 - (step - WARMUP) / (STEPS - WARMUP)), "falls on a line, not a cosine"),
+            ]
+        for value, words in mistakes:
+            if abs(rate - expected) > 1e-8 and abs(rate - value) < 1e-9:
+                raise Mismatch(f"your rate at step {step} {words}")
+        rounded = 2e-2 if step == ASKED[-1] else 6e-3  # "about 6e-7", "0.0020"
+        same_number(rate, expected, f"the rate at step {step}", tolerance=rounded)
+    return "the five learning rates are those of the schedule"
+
+
+def _toy(draw: Draw) -> tuple[nn.Module, data.ImageSet]:
+    """A network whose batch norms know the data a little, and 152 images."""
+    images = draw.integers(0, 255, 152, 1, 8, 8).to(torch.uint8)
+    labels = draw.integers(0, 3, 152)
+    part = data.ImageSet(
+        images, labels, tuple("abcd"), (0.5,), (0.25,), name="toy", split="val", attributes={}
+    )
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten())
+    model.append(nn.Linear(6 * 36, 4))
+    shift = draw.normal(6).float()
+    with torch.no_grad():
+        model[1].running_mean.copy_(shift)
+        model[1].running_var.copy_(shift.square() + 0.3)
+    return model, part
+
+
+@torch.no_grad()
+def _hits(model: nn.Module, part: data.ImageSet, batch_size: int, training: bool) -> list[float]:
+    """The share of right answers in each batch."""
+    twin = copy.deepcopy(model).train(training)
+    shares = []
+    for images, labels in data.batches(part, batch_size):
+        guesses = twin(normalize(images, part.mean, part.std)).argmax(1)
+        shares.append((guesses == labels).double().mean().item())
+    return shares
+
+
+def _accuracy(model: nn.Module, part: data.ImageSet, batch_size: int, training: bool) -> float:
+    shares = _hits(model, part, batch_size, training)
+    sizes = [len(labels) for _, labels in data.batches(part, batch_size)]
+    return sum(share * size for share, size in zip(shares, sizes, strict=True)) / len(part)
+
+
+@check
+def check_accuracy(accuracy: Callable, *, draw: Draw) -> str:
+    """Exercise 11.2: accuracy(model, part, batch_size, training) -> share of right answers."""
+    accuracy = function(accuracy, "accuracy(model, part, batch_size, training)")
+    for _ in range(4):
+        model, part = _toy(draw)
+        for batch_size, training in ((5, True), (5, False), (152, True)):
+            mode = f"in {'training' if training else 'evaluation'} mode, batches of {batch_size}"
+            given = copy.deepcopy(model)
+            found = accuracy(given, part, batch_size, training)
+            _same_model(given, model, mode)
+            expected = _accuracy(model, part, batch_size, training)
+            shares = _hits(model, part, batch_size, training)
+            mistakes = [
+                (100 * expected, "give the share as a number from 0 to 1, not in percent"),
+                (sum(shares) / len(shares), "the last batch is smaller, so weight it by its size"),
+                (expected * len(part), "that is the number of right answers, not their share"),
+                (
+                    _accuracy(model, part, batch_size, not training),
+                    f"{mode}: the accuracy is that of the other mode",
+                ),
+            ]
+            same_number(found, expected, f"the accuracy {mode}", mistakes, tolerance=1e-6)
+    return "the accuracy is right in both modes, and the running statistics stay as they were"
+
+
+def _same_model(found: nn.Module, before: nn.Module, mode: str) -> None:
+    for name, value in before.state_dict().items():
+        if not torch.equal(found.state_dict()[name], value):
+            raise Mismatch(
+                f"{mode}, your function changes {name} of the network: a pass in training mode "
+                "updates the running statistics, also without gradients"
+            )
+
+
+def _weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def _step_mistakes(model: nn.Module, x: Tensor, y: Tensor, old: Tensor, parts: int) -> list:
+    """{what goes wrong: the weights after it}, from the gradients of the parts."""
+
+    def gradient(images: Tensor, labels: Tensor) -> Tensor:
+        loss = F.cross_entropy(model(images), labels)
+        found = torch.autograd.grad(loss, list(model.parameters()))
+        return torch.cat([part.flatten() for part in found])
+
+    start, lr = _weights(model), 0.1
+    pieces = list(zip(x.chunk(parts), y.chunk(parts), strict=True))
+    each = [gradient(*piece) for piece in pieces]
+    whole, mean = sum(each), sum(each) / parts
+    return [
+        (start - lr * whole, f"the gradients are added up, but not divided by the {parts} parts"),
+        (start - lr * each[-1], "only the last part counts: its gradients replace the others'"),
+        (start - lr * each[-1] / parts, "only the last part counts: the gradients are set to zero"),
+        (start - lr * each[0], "only the first part counts"),
+        (start - lr * (old + mean), "the gradients of the step before are not set to zero first"),
+        (start - lr * whole / len(x), "the mean over the images is in the loss already"),
+        (start - lr * mean / parts, f"the gradients are divided by {parts} twice"),
+        (start, "the weights are as before: is the optimizer's step taken?"),
+    ]
+
+
+@check
+def check_accumulated_step(accumulated_step: Callable, *, draw: Draw) -> str:
+    """Exercise 11.3: accumulated_step(model, optimizer, images, labels, parts)."""
+    call = "accumulated_step(model, optimizer, images, labels, parts)"
+    accumulated_step = function(accumulated_step, call)
+    for parts in (4, 2, 1):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(18, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+        x, y = draw.normal(8, 2, 3, 3), draw.integers(0, 2, 8)
+        old = draw.normal(len(_weights(model)))
+        for parameter, part in zip(
+            model.parameters(), old.split([p.numel() for p in model.parameters()]), strict=True
+        ):
+            parameter.grad = part.view_as(parameter).clone()
+        wrong = _step_mistakes(model, x, y, old, parts)
+        right, start = copy.deepcopy(model), _weights(model)
+        gradient = torch.autograd.grad(F.cross_entropy(right(x), y), list(right.parameters()))
+        expected = start - 0.1 * torch.cat([part.flatten() for part in gradient])
+        accumulated_step(model, torch.optim.SGD(model.parameters(), lr=0.1), x, y, parts)
+        what = f"the result of a step in {parts} part{'s' if parts > 1 else ''}"
+        found = _weights(model)
+        if (
+            parts > 1
+            and not near(found, expected, 1e-9)
+            and _steps_too_often(right, x, y, parts, found)
+        ):
+            raise Mismatch("the optimizer steps after every part; it should once, at the end")
+        same_tensor(found, expected, what, wrong, tolerance=1e-9)
+    return "the step of one, two and four parts changes the weights as the whole batch does"
+
+
+def _steps_too_often(model: nn.Module, x: Tensor, y: Tensor, parts: int, found: Tensor) -> bool:
+    """Whether these are the weights after a step of each part, with the loss divided or not."""
+    for scale in (1, parts):
+        twin = copy.deepcopy(model)
+        optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+        for images, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
+            optimizer.zero_grad()
+            (F.cross_entropy(twin(images), labels) / scale).backward()
+            optimizer.step()
+        if near(found, _weights(twin), 1e-9):
+            return True
+    return False
+
+
+@check
+def check_lost_state(whole: nn.Module, resumed: nn.Module, difference: float) -> str:
+    """Exercise 11.4: the uninterrupted network, the resumed one, their largest difference."""
+    for name, model in (("whole", whole), ("resumed", resumed)):
+        if isinstance(model, type) or not isinstance(model, nn.Module):
+            raise Mismatch(f"{name} should be the trained network; it is {kind(model)}")
+    if whole is resumed:
+        raise Mismatch("whole and resumed are the same object: resume in a new network")
+    pairs = list(zip(whole.parameters(), resumed.parameters(), strict=False))
+    if len(pairs) < len(list(whole.parameters())) or any(a.shape != b.shape for a, b in pairs):
+        raise Mismatch("the two networks have different shapes")
+    gaps = [(a.detach().cpu() - b.detach().cpu()).abs() for a, b in pairs]
+    right = max(gap.max().item() for gap in gaps)
+    if right == 0:
+        raise Mismatch(
+            "both networks have equal weights: was the optimizer resumed, too, or the same "
+            "checkpoint loaded into both?"
+        )
+    everything = torch.cat([gap.flatten() for gap in gaps])
+    buffers = zip(whole.buffers(), resumed.buffers(), strict=False)
+    beside = max(
+        [(a.cpu().double() - b.cpu().double()).abs().max().item() for a, b in buffers] + [0.0]
+    )
+    found = number(difference, "the difference")
+    if abs(found - max(right, beside)) <= 1e-3 * max(right, beside):
+        return f"the weights differ by up to {right:.3g}"
+    mistakes = [
+        (everything.mean().item(), "that is the mean difference, not the largest"),
+        (everything.norm().item(), "that is the length of the difference, not its largest number"),
+        (gaps[0].max().item(), "that is the largest difference of the first layer only"),
+        (gaps[-1].max().item(), "that is the largest difference of the last layer only"),
+        (0.0, "the difference isn't zero"),
+    ]
+    same_number(found, right, "the largest difference", mistakes, tolerance=1e-3)
+    return f"the weights differ by up to {right:.3g}"
+
+
+def _runs(answer: Any, name: tuple[str, str]) -> list[float]:
+    what = f"the accuracies of {name}"
+    values = numbers(answer, what)
+    if len(values) < 3:
+        raise Mismatch(f"{what} are {len(values)}; at least three seeds are asked for")
+    if max(values) > 1 or min(values) < 0:
+        raise Mismatch(f"{what} should be shares from 0 to 1; the largest is {max(values):g}")
+    return values
+
+
+@check
+def check_stems(runs: dict) -> str:
+    """Exercise 11.5: {(stem, "epochs" or "seconds"): accuracies on the validation part}."""
+    names = [(stem, budget) for stem in STEMS for budget in BUDGETS]
+    table(runs, names, "runs")
+    values = {name: torch.tensor(_runs(runs[name], name)) for name in names}
+    if not any(found.std() > 0 for found in values.values()):
+        raise Mismatch("no seed makes a difference: does it reach the weights and the batches?")
+    lines = (f"{' '.join(name)} {v.mean():.3f} ± {v.std():.3f}" for name, v in values.items())
+    return "; ".join(lines)
