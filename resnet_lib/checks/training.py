@@ -89,8 +89,7 @@ def _hits(model: nn.Module, part: data.ImageSet, batch_size: int, training: bool
     return shares
 
 
-def _accuracy(model: nn.Module, part: data.ImageSet, batch_size: int, training: bool) -> float:
-    shares = _hits(model, part, batch_size, training)
+def _weighed(shares: list[float], part: data.ImageSet, batch_size: int) -> float:
     sizes = [len(labels) for _, labels in data.batches(part, batch_size)]
     return sum(share * size for share, size in zip(shares, sizes, strict=True)) / len(part)
 
@@ -99,26 +98,51 @@ def _accuracy(model: nn.Module, part: data.ImageSet, batch_size: int, training: 
 def check_accuracy(accuracy: Callable, *, draw: Draw) -> str:
     """Exercise 11.2: accuracy(model, part, batch_size, training) -> share of right answers."""
     accuracy = function(accuracy, "accuracy(model, part, batch_size, training)")
-    for _ in range(4):
+    right, found = [], []
+    wrong: dict[str, list[float]] = {}
+    for _ in range(3):
         model, part = _toy(draw)
-        for batch_size, training in ((5, True), (5, False), (152, True)):
-            mode = f"in {'training' if training else 'evaluation'} mode, batches of {batch_size}"
-            given = copy.deepcopy(model)
-            found = accuracy(given, part, batch_size, training)
+        whole = len(part)
+        shares = {
+            (size, mode): _hits(model, part, size, mode)
+            for size in (5, whole)
+            for mode in (True, False)
+        }
+        means = {case: _weighed(values, part, case[0]) for case, values in shares.items()}
+        for size, training in ((5, True), (5, False), (whole, True)):
+            mode = f"in {'training' if training else 'evaluation'} mode, batches of {size}"
+            given, expected = copy.deepcopy(model), means[size, training]
+            answer = accuracy(given, part, size, training)
+            found.append(number(answer, f"the accuracy {mode}"))
             _same_model(given, model, mode)
-            expected = _accuracy(model, part, batch_size, training)
-            shares = _hits(model, part, batch_size, training)
-            mistakes = [
-                (100 * expected, "give the share as a number from 0 to 1, not in percent"),
-                (sum(shares) / len(shares), "the last batch is smaller, so weight it by its size"),
-                (expected * len(part), "that is the number of right answers, not their share"),
-                (
-                    _accuracy(model, part, batch_size, not training),
-                    f"{mode}: the accuracy is that of the other mode",
-                ),
-            ]
-            same_number(found, expected, f"the accuracy {mode}", mistakes, tolerance=1e-6)
+            right.append(expected)
+            for words, value in {
+                "give the share as a number from 0 to 1, not in percent": 100 * expected,
+                "the last batch is smaller, so weight it by its size": sum(shares[size, training])
+                / len(shares[size, training]),
+                "that is the number of right answers, not their share": expected * whole,
+                "it is always that of evaluation mode": means[5, False],
+                "the two modes are exchanged": means[size, not training],
+                "the batch size is not used": means[whole, training],
+            }.items():
+                wrong.setdefault(words, []).append(value)
+    _explain_accuracies(found, right, wrong)
     return "the accuracy is right in both modes, and the running statistics stay as they were"
+
+
+def _explain_accuracies(
+    found: list[float], right: list[float], wrong: dict[str, list[float]]
+) -> None:
+    def equal(values: list[float]) -> bool:
+        return all(abs(a - b) < 1e-6 for a, b in zip(found, values, strict=True))
+
+    if equal(right):
+        return
+    for words, values in wrong.items():  # in all cases, since two can agree by chance
+        if equal(values):
+            raise Mismatch(f"the accuracy is not right: {words}")
+    gap = max(abs(a - b) for a, b in zip(found, right, strict=True))
+    raise Mismatch(f"the accuracy is off by up to {gap:.3f}")
 
 
 def _same_model(found: nn.Module, before: nn.Module, mode: str) -> None:
