@@ -285,9 +285,11 @@ def test_setup_cell_does_nothing_where_the_package_is(tmp_path):
 def test_installed_package_brings_its_data(bare_python, offline, tmp_path):
     source = notebooks.setup_source("")
     run_cell(bare_python, source, tmp_path, RESNET_LIB_SOURCE=str(ROOT))
-    use = "from resnet_lib import data\nprint(len(data.load('fashion', 'test')))"
+    use = "from resnet_lib import checkpoint, data, records\n"
+    use += "print(len(data.load('fashion', 'test')), len(records.load('shipped')))\n"
+    use += "print(checkpoint.restore_model()[0].fc.out_features)"
     done = subprocess.run([bare_python, "-c", use], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.strip() == "2000", done.stderr
+    assert done.stdout.split() == ["2000", "1", "10"], done.stderr
 
 
 # The build with executed chapters.

@@ -195,12 +195,6 @@ def show(value: float) -> str:
     return f"{int(value):,}" if whole else f"{value:.4g}"
 
 
-def short(error: Exception, longest: int = 200) -> str:
-    """An error's message on one line."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= longest else f"{text[:longest]} …"
-
-
 def gradients(function: Callable, inputs: Iterable[Any], upstream: Tensor) -> tuple:
     """The output for copies of the inputs, and the gradients of those that are floats.
 

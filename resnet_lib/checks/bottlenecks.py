@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from resnet_lib import models
 from resnet_lib.blocks import Bottleneck, conv1x1, shortcut
-from resnet_lib.checks.answers import gradients, maker, same_tensor, shaped, short
-from resnet_lib.checks.verdict import Draw, Mismatch, check
+from resnet_lib.checks.answers import gradients, maker, same_tensor, shaped
+from resnet_lib.checks.verdict import Draw, Mismatch, check, short
 
 
 def _paired(block: nn.Module, x: Tensor) -> dict[tuple, tuple[nn.Conv2d, nn.Module | None]]:

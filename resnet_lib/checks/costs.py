@@ -16,10 +16,9 @@ from resnet_lib.checks.answers import (
     returned,
     same_number,
     same_tensor,
-    short,
     table,
 )
-from resnet_lib.checks.verdict import Draw, Mismatch, check
+from resnet_lib.checks.verdict import Draw, Mismatch, check, short
 
 PARTS = ("stem", "first blocks", "other blocks", "linear")
 

@@ -22,9 +22,8 @@ from resnet_lib.checks.answers import (
 )
 from resnet_lib.checks.verdict import Draw, Mismatch, check
 
-T_OF_FOUR = (
-    2.776  # 97.5 % of Student's t with 4 degrees of freedom lie below it, as in exercise 5.5
-)
+# As exercise 5.5 gives it: 97.5 % of Student's t with 4 degrees of freedom lie below it.
+T_OF_FOUR = 2.776
 MODES = ((False, "evaluation"), (True, "training"))  # this order: training moves statistics
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 

@@ -91,11 +91,14 @@ def _place(error: Exception) -> str:
     return f', at the line "{theirs[-1].line}"' if theirs else ""
 
 
-def _failure(error: Exception) -> str:
+def short(error: Exception) -> str:
+    """An error's message on one line, the end of a long one cut off."""
     text = " ".join(str(error).split())
-    if len(text) > LONGEST_ERROR:
-        text = f"{text[:LONGEST_ERROR]} …"
-    return f"your code raised {type(error).__name__}: {text}{_place(error)}"
+    return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]} …"
+
+
+def _failure(error: Exception) -> str:
+    return f"your code raised {type(error).__name__}: {short(error)}{_place(error)}"
 
 
 def check(function: Callable[..., str]) -> Callable[..., Verdict]:

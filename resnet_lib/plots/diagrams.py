@@ -37,17 +37,24 @@ def _arrow(axes, *points: tuple[float, float], head: str = "-|>") -> None:
     axes.add_patch(FancyArrowPatch(path=Path(points), **form))
 
 
+def _box(axes, x: float, y: float, text: str, colour: str, width: float) -> None:
+    """A box with its middle at x and y."""
+    height, kind = _height(text), "round,pad=0,rounding_size=0.06"
+    corner = (x - width / 2, y - height / 2)
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=kind, fc=colour, ec=BLACK))
+    axes.text(x, y, text, ha="center", va="center")
+
+
 def _boxes(axes, x: float, y: float, boxes, width: float = 2.0) -> float:
     """Boxes (text, colour[, note]) from y downwards, an arrow into each; returns the last edge."""
     for text, colour, *note in boxes:
         if y > MARGIN:
             _arrow(axes, (x, y), (x, y + GAP))
             y += GAP
-        corner, height, kind = (x - width / 2, y), _height(text), "round,pad=0,rounding_size=0.06"
-        axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=kind, fc=colour, ec=BLACK))
-        axes.text(x, y + height / 2, text, ha="center", va="center")
-        axes.text(x + width / 2 + 0.15, y + height / 2, "".join(note), va="center")
-        y += height
+        middle = y + _height(text) / 2
+        _box(axes, x, middle, text, colour, width)
+        axes.text(x + width / 2 + 0.15, middle, "".join(note), va="center")
+        y += _height(text)
     return y
 
 
@@ -148,14 +155,6 @@ def network_diagram(
     figure, axes = _canvas(boxes, 4.3)
     _boxes(axes, 1.2, MARGIN, boxes, 2.28)
     return figure
-
-
-def _box(axes, x: float, y: float, text: str, colour: str, width: float) -> None:
-    """A box with its middle at x and y."""
-    height, kind = _height(text), "round,pad=0,rounding_size=0.06"
-    corner = (x - width / 2, y - height / 2)
-    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=kind, fc=colour, ec=BLACK))
-    axes.text(x, y, text, ha="center", va="center")
 
 
 @book_style()
