@@ -53,3 +53,9 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - other libraries draw from the global generator
     torch.manual_seed(seed)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was asked to: before and after taking the time."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -172,9 +172,10 @@ def test_a_mistake_in_a_job_gets_one_line(tmp_path, capfd):
 
 def test_the_test_part_has_its_own_limit():
     variant = experiments.EXPERIMENTS["object-size"]["resnet50-w16"]
-    assert variant.test_limit == 5_000
-    assert experiments.trial(variant, None, 1).test_limit == 5_000
-    assert experiments.trial(variant, 30, None).test_limit == 30
+    assert variant.limits["test"] == 5_000
+    assert len(replace(variant, limits={"test": 50}).part("test")) == 50
+    assert experiments.trial(variant, None, 1).limits == variant.limits
+    assert len(experiments.trial(variant, 30, None).part("test")) == 30
 
 
 def test_no_weights_are_promised_where_none_are_kept(tmp_path, capsys):
