@@ -54,7 +54,9 @@ SHAPES = 60_000  # training images of chapter 15, each seen once
 SHAPES_LR = 0.2  # of 0.05, 0.2 and 0.4 the best for ResNet-50 on validation images, seed 100
 
 
-def object_size(name: str, width: int = 16, image_size: int = 64, images: int = SHAPES) -> Variant:
+def object_size(
+    name: str, width: int = 16, image_size: int = 64, images: int = SHAPES, details: tuple = ()
+) -> Variant:
     """One pass over fresh images, objects from an eighth to a half of the side."""
     spec = {"name": name, "num_classes": 10, "width": width, "in_channels": 3, "zero_init": True}
     sizes = {64: (8, 11, 16, 23, 32), 48: (6, 8, 12, 17, 24)}[image_size]
@@ -63,7 +65,7 @@ def object_size(name: str, width: int = 16, image_size: int = 64, images: int = 
         spec,
         shapes | {"limit": images},
         replace(train.TrainConfig.quick(), epochs=1, lr=SHAPES_LR, warmup_epochs=0.1),
-        details=(measures.accuracy_by_size, measures.right_by_image, measures.attention),
+        details=(measures.accuracy_by_size, measures.right_by_image, *details),
         limits={"val": 2_000, "test": 5_000, "fitted": 5_000},
     )
 
@@ -107,7 +109,10 @@ EXPERIMENTS = {
     # Chapter 11: what one minute of training gives, and how far it varies with the seed.
     "quick": {f"{name}-w16": quarter_width(name) for name in DEPTHS},
     # Chapter 15, planned in book/results/PLANS.md before the first run: depth and object size.
-    "object-size": {f"{name}-w16": object_size(name) for name in DEPTHS},
+    # The same runs tell chapter 16 where these networks look.
+    "object-size": {
+        f"{name}-w16": object_size(name, details=(measures.attention,)) for name in DEPTHS
+    },
     "object-size-width": {f"{name}-w8": object_size(name, width=8) for name in DEPTHS},
     "object-size-pixels": {f"{name}-w16": object_size(name, image_size=48) for name in DEPTHS},
     "object-size-compute": {"resnet50-w16": longer("resnet50", "resnet101")},
