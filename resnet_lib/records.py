@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,36 @@ def load(name: str) -> list[Record]:
         {path.name for folder in FOLDERS if folder.is_dir() for path in folder.iterdir()}
     )
     raise UserError(f"no recorded experiment {name!r}; there are: {', '.join(known) or 'none'}")
+
+
+def provenance(runs: Sequence[Record]) -> str:
+    """Where figures come from: the experiments, how long, when, on what, and how to run it again.
+
+    A line for each thing that is asked; what differs between the runs is listed.
+    """
+    if not runs:
+        raise UserError("no runs, no provenance: name at least one record")
+
+    def each(values: Iterable[str]) -> str:
+        return ", ".join(dict.fromkeys(values))
+
+    kinds = each(run.experiment for run in runs)
+    count, seeds = len(runs), len({run.seed for run in runs})
+    hours = sum(run.seconds for run in runs) / 3600
+    dates = sorted({run.date[:10] for run in runs})
+    machines = [run.environment for run in runs]
+    return "\n".join(
+        (
+            f"{kinds}: {_number(count, 'run')}, {_number(seeds, 'seed')}, "
+            f"{hours:.1f} hours of computing, {' to '.join(dates[:1] + dates[1:][-1:])}",
+            each(f"{m['name']}, {_number(m['cpu_threads'], 'thread')}" for m in machines)
+            + "; torch "
+            + each(m["torch"] for m in machines),
+            f"commit {each(run.commit[:10] for run in runs)}",
+            each(run.command.split(" --out")[0] for run in runs),
+        )
+    )
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' * (count != 1)}"

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
+from torchmetrics import functional as other
 
 from resnet_lib import UserError, metrics
 
@@ -387,3 +388,44 @@ def test_bad_input_gets_one_clear_line(call, message):
     with pytest.raises(UserError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("labels", "predictions", "classes"), ALL_CASES)
+def test_what_is_made_from_the_matrix_equals_torchmetrics(labels, predictions, classes):
+    if classes < 2:
+        pytest.skip("torchmetrics takes two classes or more")
+    cm = matrix(labels, predictions, classes)
+    pair = torch.tensor(predictions), torch.tensor(labels)
+    assert cm.equal(other.confusion_matrix(*pair, task="multiclass", num_classes=classes))
+    for ours, theirs in (
+        (metrics.precision, other.precision),
+        (metrics.recall, other.recall),
+        (metrics.f1, other.f1_score),
+    ):
+        want = theirs(*pair, task="multiclass", num_classes=classes, average="none")
+        np.testing.assert_allclose(ours(cm).numpy(), want.numpy(), rtol=1e-6)
+
+    def average(measure, kind):
+        found = measure(*pair, task="multiclass", num_classes=classes, average=kind)
+        return pytest.approx(found.item(), rel=1e-6)
+
+    assert metrics.mean_precision(cm) == average(other.precision, "macro")
+    assert metrics.weighted_precision(cm) == average(other.precision, "weighted")
+    assert metrics.accuracy(cm) == average(other.accuracy, "micro")
+    if set(predictions) <= set(labels):
+        # A class without images, but predicted: a recall of 0 there, left out here.
+        assert metrics.mean_accuracy(cm) == average(other.accuracy, "macro")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_made_from_scores_equals_torchmetrics(seed):
+    logits, labels = random_scores(seed, images=200)
+    probabilities, options = logits.softmax(1), {"task": "multiclass", "num_classes": 5}
+    for k in (1, 2, 4):
+        want = other.accuracy(probabilities, labels, top_k=k, average="micro", **options)
+        assert metrics.top_k_accuracy(logits, labels, k) == pytest.approx(want.item())
+    want = other.average_precision(probabilities, labels, average="macro", **options)
+    assert metrics.mean_average_precision(logits, labels) == pytest.approx(want.item())
+    want = other.calibration_error(probabilities, labels, n_bins=15, norm="l1", **options)
+    error = metrics.expected_calibration_error(logits, labels)
+    assert error == pytest.approx(want.item(), rel=1e-5)

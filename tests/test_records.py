@@ -113,3 +113,26 @@ def test_a_command_names_no_place_of_one_machine():
     want = "python -m resnet_lib experiment quick --out 'my runs' --limit 9"
     assert records.portable(line) == want
     assert records.portable(["python", "--out", "book/results"]) == "python --out book/results"
+
+
+def test_the_provenance_names_what_differs_and_says_once_what_is_shared():
+    runs = [
+        replace(RECORD, commit="a" * 40, date="2026-01-02T00:00:00+00:00", seconds=1800),
+        replace(RECORD, commit="b" * 40, date="2026-01-01T00:00:00+00:00", seconds=3600, seed=2),
+        replace(RECORD, commit="b" * 40, date="2026-01-03T00:00:00+00:00", seconds=3600, seed=2),
+    ]
+    first, machine, commits, command = records.provenance(runs).splitlines()
+    assert first == "quick: 3 runs, 2 seeds, 2.5 hours of computing, 2026-01-01 to 2026-01-03"
+    assert records.cpu_name() in machine and torch.__version__ in machine
+    assert machine.count("thread") == 1
+    assert commits == f"commit {'a' * 10}, {'b' * 10}"
+    assert command == RECORD.command
+
+
+def test_the_provenance_of_one_run_and_of_none():
+    alone = replace(RECORD, command="python -m resnet_lib experiment quick --seeds 5 --out here")
+    lines = records.provenance([alone]).splitlines()
+    assert lines[0].startswith("quick: 1 run, 1 seed, 0.0 hours of computing, ")
+    assert lines[-1] == "python -m resnet_lib experiment quick --seeds 5"
+    with pytest.raises(UserError, match="no runs"):
+        records.provenance([])

@@ -105,7 +105,8 @@ def lines(series: dict, xlabel: str, ylabel: str, logx: bool = False, logy: bool
 def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> Figure:
     """{label: value} or {label: (value, low, high)}, one row each, with the interval drawn.
 
-    ``text`` formats the numbers. Bars start at zero; ``points`` suit small differences far from it.
+    ``text`` formats the numbers. Bars start at zero; ``points`` suit small differences far from it,
+    and differences that may have either sign: then a dashed line marks zero.
     """
     rows = [as_array(value).reshape(-1) for value in values.values()]
     if not rows or any(len(row) not in (1, 3) for row in rows):
@@ -122,6 +123,8 @@ def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> 
             axes.errorbar(value, y, xerr=[[value - low], [high - value]], color=BLACK, capsize=4)
         number, end = format(value, text).replace("-", "−"), high if points else max(high, 0)
         axes.annotate(number, (end, y), (6, 0), textcoords="offset points", va="center")
+    if points and min(row.min() for row in rows) < 0 < max(row.max() for row in rows):
+        axes.axvline(0, color=BLACK, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(rows)), [textwrap.fill(str(label), 18) for label in values])
     axes.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
