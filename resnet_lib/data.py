@@ -16,8 +16,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision import datasets
-from torchvision.datasets.utils import check_integrity
 
 from resnet_lib import UserError, folders, scaled_shapes
 from resnet_lib.folders import FolderSet
@@ -25,6 +23,8 @@ from resnet_lib.splits import Selection, derived_generator
 
 FASHION_FILE = Path(__file__).parent / "fashion" / "fashion.bin"
 FASHION_SHA256 = "85c825f86ec8b74d94104bd82e501a926eb1349b0aff194dc0773925e6c6c6b0"
+FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                   "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip
 FASHION_TRAIN, FASHION_TEST = 10_000, 2_000
 SHAPES_TRAIN, SHAPES_TEST = 5_000, 1_000
 STATISTICS_SAMPLE = 256  # images that mean and std are taken from where there is no whole set
@@ -167,11 +167,14 @@ def _fashion(request: _Request) -> ImageSet:
         images = F.pad(images, (2, 2, 2, 2))
     train, test = slice(FASHION_TRAIN), slice(FASHION_TRAIN, None)
     part = test if request.selection.split == "test" else train
-    classes = tuple(datasets.FashionMNIST.classes)
-    return _in_memory("fashion", images[part], labels[part], classes, images[train], request)
+    return _in_memory(
+        "fashion", images[part], labels[part], FASHION_CLASSES, images[train], request
+    )
 
 
 def _cifar10(request: _Request) -> ImageSet:
+    from torchvision import datasets  # here and below: it takes as long as torch itself
+
     source = datasets.CIFAR10
     make = partial(source, request.root)
     train = _obtain("cifar10", make, source.url, source.tgz_md5, request)
@@ -236,6 +239,8 @@ def _scaled_shapes(request: _Request, sizes: Sequence[float] | None = None) -> I
 
 
 def _imagenette(request: _Request, size: str = "160px") -> FolderSet:
+    from torchvision import datasets
+
     archives = datasets.Imagenette._ARCHIVES
     if size not in archives:
         raise UserError(f"size of imagenette must be one of {', '.join(archives)}, got {size!r}")
@@ -249,6 +254,8 @@ def _imagenette(request: _Request, size: str = "160px") -> FolderSet:
 
 def _obtain(name: str, make: Callable, url: str, md5: str, request: _Request):
     """torchvision's data set: from disk, from an archive put there by hand, or from the net."""
+    from torchvision.datasets.utils import check_integrity
+
     archive = request.root / Path(url).name
     by_hand = f"fetch {url} by hand and put it into {archive.parent}"
     try:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 
 from resnet_lib import UserError, __version__
 
@@ -41,6 +40,8 @@ class Record:
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
     """The machine and the versions that a result depends on."""
+    import torchvision  # here: it takes as long as torch itself, and reading records needs it not
+
     device = torch.device(device)
     cuda = device.type == "cuda"
     return {

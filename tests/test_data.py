@@ -5,6 +5,8 @@ import http.server
 import io
 import pickle
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -551,3 +553,18 @@ def test_an_error_while_reading_ahead_reaches_the_reader(lazy):
     next(iterator)
     with pytest.raises(UserError, match="is not a readable image"):
         next(iterator)
+
+
+def test_the_classes_of_fashion_have_torchvisions_names():
+    assert data.load("fashion", "test").classes == tuple(datasets.FashionMNIST.classes)
+    assert data.load("fashion", "val", limit=50).classes == data.FASHION_CLASSES
+
+
+def test_data_is_read_and_checked_without_importing_torchvision():
+    lines = (
+        "import sys",
+        "from resnet_lib import checks, data, records, train",
+        "data.load('fashion', 'test'), data.load('scaled-shapes', 'test', limit=50)",
+        "sys.exit('torchvision' in sys.modules)",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 
-import torchvision
 from torch import Tensor, nn
 
 from resnet_lib import models
@@ -117,15 +116,15 @@ def _common_variants(expansion: int, path: Callable, arguments: tuple) -> list:
 @check
 def check_wide_bottleneck(WideBottleneck: type, *, draw: Draw) -> str:
     """Exercise 7.3: WideBottleneck(in_channels, width, stride), equal to torchvision's."""
+    from torchvision.models import resnet  # here: it takes a second, which other checks save
+
     make = maker(WideBottleneck, "WideBottleneck(in_channels, width, stride)")
     for arguments in ((16, 8, 1), (6, 8, 1), (16, 12, 2)):
         channels, width, stride = arguments
         block, case = make(*arguments), "of WideBottleneck({}, {}, {})".format(*arguments)
         path = shortcut(channels, 2 * width, stride)
         path = None if isinstance(path, nn.Identity) else path
-        right = torchvision.models.resnet.Bottleneck(
-            channels, width // 2, stride, path, base_width=128
-        ).double()
+        right = resnet.Bottleneck(channels, width // 2, stride, path, base_width=128).double()
         _randomise(right, draw)
         x = draw.normal(3, channels, 6, 6)
         found = block(x.clone())
