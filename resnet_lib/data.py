@@ -247,8 +247,7 @@ def _imagenette(request: _Request, size: str = "160px") -> FolderSet:
     make = partial(datasets.Imagenette, request.root, size=size)
     source = _obtain("imagenette", make, *archives[size], request)
     folder = request.root / Path(archives[size][0]).stem
-    # Its "val" folder is the public benchmark: it is the test here, no epoch is chosen on it.
-    parts = {"train": folder / "train", "test": folder / "val"}
+    parts = {"train": folder / "train", "test": folder / "val"}  # "val" is the public benchmark
     return _folder("imagenette", parts, request, tuple(names[0] for names in source.classes))
 
 
@@ -263,9 +262,8 @@ def _obtain(name: str, make: Callable, url: str, md5: str, request: _Request):
     except RuntimeError:  # torchvision's word for files that are missing or damaged
         if not request.download and not check_integrity(str(archive), md5):
             state = "is damaged" if archive.exists() else "is missing"
-            raise UserError(
-                f"{name}: {archive} {state}: pass download=True, or {by_hand}"
-            ) from None
+            remedy = f"pass download=True, or {by_hand}"
+            raise UserError(f"{name}: {archive} {state}: {remedy}") from None
     try:
         return make(download=True)
     except (OSError, RuntimeError, EOFError) as error:
