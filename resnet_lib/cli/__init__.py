@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from resnet_lib import UserError, __version__
-from resnet_lib.cli import evaluate, experiment, predict, train
+from resnet_lib.cli import author, evaluate, experiment, grade, predict, train
 
 EXAMPLES = """examples:
   A quarter-width ResNet-50 on the images that come with the package, about a minute:
@@ -17,6 +17,8 @@ EXAMPLES = """examples:
   How good is it on the test part, and what does it say of a picture?
     python -m resnet_lib evaluate --checkpoint runs/1/best.safetensors --data fashion
     python -m resnet_lib predict --checkpoint runs/1/best.safetensors shoe.png
+  Mark a folder of students' notebooks:
+    python -m resnet_lib grade handed-in --assignment a2 --out marks
 
 DATA is fashion, scaled-shapes, cifar10, imagenette, or a folder with one sub-folder a class."""
 
@@ -38,7 +40,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (train, evaluate, predict, experiment):
+    for module in (train, evaluate, predict, experiment, author, grade):
         module.add(commands)
     return parser
 

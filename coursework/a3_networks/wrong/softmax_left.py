@@ -1,0 +1,7 @@
+# fails: mended_scores mended_training
+"""Four of five bugs are mended."""
+
+
+class Mended(Mended):  # noqa: F821
+    def forward(self, x):
+        return super().forward(x).softmax(1)

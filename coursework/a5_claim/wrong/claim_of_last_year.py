@@ -1,0 +1,4 @@
+# fails: record
+"""A record about another claim."""
+
+RESULTS["claim"] = "mirroring"  # noqa: F821

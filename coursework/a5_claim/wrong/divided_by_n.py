@@ -1,0 +1,12 @@
+# fails: interval
+"""NumPy's standard deviation, which divides by n."""
+
+import numpy as np
+
+from resnet_lib.compare import t_quantile
+
+
+def paired_interval(first, second):
+    gaps = np.array(first) - np.array(second)
+    half = t_quantile(len(gaps) - 1, 0.95) * gaps.std() / len(gaps) ** 0.5
+    return gaps.mean(), gaps.mean() - half, gaps.mean() + half

@@ -1,0 +1,466 @@
+"""From a master to the students' notebook: marks, variants, leaks, and the masters themselves."""
+
+import ast
+import json
+import re
+
+import homework
+import nbformat
+import notebooks
+import pytest
+from notebooks import ROOT
+
+from resnet_lib import UserError, assignments, checks, cli
+from resnet_lib.authoring import author, files, questions, solved, strip, variants
+
+MASTERS = homework.masters()
+SEEDS = (0, 1, 7)  # variants that students' files are made for
+
+
+def by_name(path):
+    return path.parent.name
+
+
+def stripped(source, texts=None):
+    return strip.strip("code", source, "m.ipynb, cell 3", texts or {})
+
+
+# Marks
+
+SOLVED = """def f(x):
+    ### BEGIN SOLUTION
+    y = x + 1
+    return y
+    ### END SOLUTION"""
+
+
+def test_a_solution_becomes_an_error():
+    found = stripped(SOLVED)
+    assert found.source == 'def f(x):\n    raise NotImplementedError("Write your answer here.")'
+    assert found.solution == ["    y = x + 1", "    return y"]
+
+
+def test_students_lines_stand_in_for_a_solution():
+    source = SOLVED + "\n    ### BEGIN STUDENT\n    # y = ...\n    #\n    # if y:\n    #     pass\n"
+    found = stripped(source + "    ### END STUDENT\nf(1)")
+    assert found.source == "def f(x):\n    y = ...\n\n    if y:\n        pass\nf(1)"
+
+
+def test_an_empty_students_block_leaves_nothing():
+    assert stripped(SOLVED + "\n### BEGIN STUDENT\n### END STUDENT").source == "def f(x):"
+
+
+def test_a_variant_block_takes_its_text():
+    source = "a = 0\n  ### BEGIN VARIANT broken\n  old\n  ### END VARIANT\nb = 1"
+    found = stripped(source, {"broken": "if 1:\n    new\n"})
+    assert found.source == "a = 0\n  if 1:\n      new\nb = 1"
+    assert strip.strip("code", source, "here").source == "a = 0\n  old\nb = 1"
+
+
+def test_the_solved_cell_has_neither_marks_nor_students_lines():
+    source = SOLVED + "\n    ### BEGIN STUDENT\n    # pass\n    ### END STUDENT"
+    assert strip.strip("code", source, "here").source == ("def f(x):\n    y = x + 1\n    return y")
+
+
+NEAR_MARKS = [
+    "#BEGIN SOLUTION",
+    "# BEGIN SOLUTION",
+    "## BEGIN SOLUTION",
+    "#### BEGIN SOLUTION",
+    "### Begin solution",
+    "### begin solution",
+    "# begin  solutions",
+    "###BEGIN SOLUTION",
+    "### BEGIN  SOLUTION",
+    "### BEGIN SOLUTION.",
+    "### BEGIN SOLUTION here",
+    "### BEGIN_SOLUTION",
+    "### BEGIN-SOLUTION",
+    "### BEGINSOLUTION",
+    "### BEGIN SOLUTON",
+    "### BEGN SOLUTION",
+    "### BEGIN SOLUTIONS",
+    "### END SOLUTION ###",
+    "#END SOLUTION",
+    "# end of the solution",
+    "# SOLUTION",
+    "# Solution:",
+    "# SOLUTION BEGIN",
+    "### SOLUTION END",
+    "x = 1  ### BEGIN SOLUTION",
+    "x = 1  # END SOLUTION",
+    "### BEGIN HIDDEN TESTS",
+    "### BEGIN STUDENT CODE",
+    "# begin student",
+    "### BEGIN VARIANT",
+    "### BEGIN VARIANT Broken",
+    "### END VARIANT broken",
+    "# BEGIN ANSWER",
+    "# TEACHER",
+    "#### TEACHER",
+    "start_solution()",
+    "print('BEGIN SOLUTION')",
+    "### BEGIN\tSOLUTION",
+    "### ВEGIN SOLUTION",  # the first letter is Cyrillic
+]
+
+
+@pytest.mark.parametrize("line", NEAR_MARKS)
+def test_what_resembles_a_mark_is_refused_with_its_place(line):
+    with pytest.raises(UserError, match=r"^m\.ipynb, cell 3, line 2: ") as error:
+        stripped(f"a = 1\n{line}\nb = 2")
+    assert "resembles a mark" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "solutions = [1, 2]",
+        "x = solve(a)  # the solution of the equation",
+        "# Ends where the student began.",
+        "for student in students:",
+        "# the end",
+        "variant = 3",
+    ],
+)
+def test_ordinary_lines_pass(line):
+    assert stripped(f"a = 1\n{line}").source == f"a = 1\n{line}"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("### BEGIN SOLUTION\na", "line 1: the SOLUTION that begins here has no end"),
+        ("a\n### END SOLUTION", "line 2: '### END SOLUTION' has no BEGIN"),
+        (SOLVED + "\n    ### END SOLUTION", "line 6: '### END SOLUTION' has no BEGIN"),
+        (
+            "### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION\n### END SOLUTION",
+            "line 2: '### BEGIN SOLUTION' inside of the SOLUTION that began in line 1",
+        ),
+        (
+            "### BEGIN SOLUTION\n### BEGIN STUDENT\n### END STUDENT\n### END SOLUTION",
+            "inside of the SOLUTION",
+        ),
+        ("### BEGIN SOLUTION\n### END STUDENT", "ends the SOLUTION that began in line 1"),
+        ("### BEGIN STUDENT\n# a\n### END STUDENT", "has to follow a SOLUTION directly"),
+        (SOLVED + "\nb\n### BEGIN STUDENT\n### END STUDENT", "follow a SOLUTION directly"),
+        (SOLVED + "\n### BEGIN STUDENT\nb = 1\n### END STUDENT", "have to be comments: 'b = 1'"),
+        ('s = """\n### BEGIN SOLUTION\n### END SOLUTION\n"""', "line 2: the mark"),
+        ("### BEGIN VARIANT other\n### END VARIANT", "no text for the variant block 'other'"),
+        ("if 1:\n\t### BEGIN SOLUTION\n\tx\n\t### END SOLUTION", "with spaces, not with tabs"),
+    ],
+)
+def test_faulty_marks_are_refused(source, words):
+    with pytest.raises(UserError) as error:
+        stripped(source, {})
+    assert words in str(error.value) and str(error.value).startswith("m.ipynb, cell 3, line ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["<!--teacher-->", "<!-- Teacher -->", "<!-- teachers -->", "<!-- teacher", "### BEGIN "
+    "SOLUTION",
+     "`# begin solution`", "teacher -->", "Here ends the solution: end solution"],
+)  # fmt: skip
+def test_text_that_resembles_a_mark_is_refused(line):
+    with pytest.raises(UserError, match=r"^m\.ipynb, cell 3, line 2: .* resembles a mark"):
+        strip.strip("markdown", f"Words.\n{line}", "m.ipynb, cell 3")
+
+
+def test_the_teachers_mark_is_one_only_in_the_first_line():
+    assert strip.is_teachers("markdown", "<!-- teacher -->\nwords")
+    assert not strip.is_teachers("markdown", " <!-- teacher -->")
+    assert strip.is_teachers("code", "### TEACHER\nx")
+    with pytest.raises(UserError, match="line 2"):
+        strip.strip("markdown", "words\n<!-- teacher -->", "cell 1")
+    with pytest.raises(UserError, match="line 2"):
+        stripped("x\n### TEACHER")
+
+
+# Whole notebooks
+
+CONFIGURED = "VARIANT = 0\nx = 1"
+
+
+def master(folder, *cells, name="a2_own"):
+    """A master's file; a cell is code, or ("markdown", text)."""
+    made = []
+    for cell in cells:
+        kind, source = cell if isinstance(cell, tuple) else ("code", cell)
+        make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
+        made.append(make(source))
+    path = folder / name / "master.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
+    return path
+
+
+def test_nothing_of_a_solution_is_written(tmp_path):
+    path = master(tmp_path, CONFIGURED, SOLVED, ("markdown", "<!-- teacher -->\nwords"))
+    notebook = nbformat.read(path, 4)
+    secret = "a value that only the solution prints"
+    output = nbformat.v4.new_output("stream", text=secret)
+    notebook.cells[1].outputs, notebook.cells[1].execution_count = [output], 4
+    notebook.cells[1].metadata = {"note": secret, "tags": ["setup", "raises-exception"]}
+    notebook.metadata["note"] = secret
+    nbformat.write(notebook, path)
+    made = questions(path)
+    files.write(made, tmp_path / "student.ipynb")
+    assert secret not in (tmp_path / "student.ipynb").read_text(encoding="utf-8")
+    assert [cell["metadata"] for cell in made] == [{}, {"tags": ["setup"]}]
+    assert all(c["outputs"] == [] and c["execution_count"] is None for c in made)
+    nbformat.validate(nbformat.read(tmp_path / "student.ipynb", 4))
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "value = previous_value  +  another_value",
+        "#   value = previous_value + another_value",
+        ("markdown", "Note: value = previous_value + another_value"),
+        ("markdown", "value = previous_value +\nanother_value"),
+    ],
+)
+def test_a_line_that_is_left_over_is_found(tmp_path, leak):
+    solution = "### BEGIN SOLUTION\nvalue = previous_value + another_value\n### END SOLUTION"
+    assert questions(master(tmp_path, CONFIGURED, solution, "other = 2"))
+    with pytest.raises(UserError, match="solution in the master's cell 2 also stands in"):
+        questions(master(tmp_path, CONFIGURED, solution, leak))
+
+
+def test_a_teachers_code_is_secret_too(tmp_path):
+    secret = "expected = [1, 2, 3, 4, 5]"
+    with pytest.raises(UserError, match="also stands in"):
+        questions(master(tmp_path, CONFIGURED, f"### TEACHER\n{secret}", secret))
+
+
+def test_variant_and_placeholders(tmp_path):
+    path = master(
+        tmp_path, CONFIGURED, ("markdown", "{{expansion}} times, {{points_stride}} points")
+    )
+    first, other = questions(path), questions(path, variant=5)
+    assert first[1]["source"] == "2 times, 2 points"
+    assert other[0]["source"] == "VARIANT = 5\nx = 1" and other[1]["source"].startswith("6 times")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a\n{{nothing}}", "cell 2, line 2: {{nothing}} is not known; there are adjusted, "[:40]),
+        ("{{ expansion }}", "double braces that are no placeholder"),
+        ("{expansion}}", "double braces"),
+        ("{{expansion}", "double braces"),
+    ],
+)
+def test_faulty_placeholders_are_refused(tmp_path, text, words):
+    with pytest.raises(UserError) as error:
+        questions(master(tmp_path, CONFIGURED, ("markdown", text)))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["x = 1", "VARIANT=0", "VARIANT: int = 0", "VARIANT = 0  # years", "VARIANT = seed",
+     " VARIANT = 0", "VARIANT = 0\nVARIANT = 1"],
+)  # fmt: skip
+def test_the_variant_stands_in_one_plain_line(tmp_path, source):
+    with pytest.raises(UserError, match="VARIANT = number"):
+        questions(master(tmp_path, source))
+
+
+def test_own_placeholders_stand_beside_the_master(tmp_path):
+    path = master(tmp_path, CONFIGURED, ("markdown", "{{year}}"))
+    (path.parent / "variants.py").write_text("def placeholders(v): return {'year': 2000 + v}")
+    assert questions(path, variant=26)[1]["source"] == "2026"
+
+
+def test_the_folder_says_which_assignment(tmp_path):
+    path = master(tmp_path, CONFIGURED, ("markdown", "{{points}}"), name="mine")
+    with pytest.raises(UserError, match="--assignment"):
+        questions(path)
+    assert questions(path, assignment="a2")[1]["source"] == "11"  # without the hidden point
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"nbformat": 3}'])
+def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
+    path = tmp_path / "a2_own" / "master.ipynb"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(UserError, match="not a notebook"):
+        questions(path)
+
+
+# The command
+
+
+def run(capsys, *arguments):
+    code = cli.main(["author", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_command_writes_both_files(tmp_path, capsys):
+    path, student, teacher = MASTERS[1], tmp_path / "s.ipynb", tmp_path / "t.ipynb"
+    code, out, _ = run(capsys, path, student, "--variant", 7, "--solution", teacher)
+    assert code == 0 and len(out.splitlines()) == 2
+    assert "VARIANT = 7" in student.read_text() and "VARIANT = 0" in teacher.read_text()
+    assert "BEGIN SOLUTION" not in student.read_text() + teacher.read_text()
+    once = student.read_bytes()
+    run(capsys, path, student, "--variant", 7)
+    assert student.read_bytes() == once
+
+
+def test_command_explains_mistakes_in_one_line(tmp_path, capsys):
+    path = master(tmp_path, CONFIGURED, "#BEGIN SOLUTION")
+    student = tmp_path / "student.ipynb"
+    cases = [
+        ((path, student), "cell 2, line 1"),
+        ((path,), "say where to write"),
+        ((path, path), "is the master itself"),
+        ((tmp_path / "a2_x" / "none.ipynb", student), "is not there"),
+        ((MASTERS[0], student, "--variant", -1), "0 or more"),
+        ((MASTERS[0], student, "--assignment", "a99"), "must be one of"),
+    ]
+    for arguments, words in cases:
+        code, out, err = run(capsys, *arguments)
+        assert code == 2 and out == "" and len(err.splitlines()) == 1, arguments
+        assert words in err
+    assert not student.exists()
+
+
+# The masters of the book
+
+
+def test_every_assignment_has_a_master():
+    assert list(homework.folders()) == assignments.names()
+
+
+def code_of(cells):
+    return [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", MASTERS, ids=by_name)
+def test_students_notebook_is_in_order(path, tmp_path):
+    for variant in SEEDS:
+        made = questions(path, variant)
+        files.write(made, tmp_path / "student.ipynb")
+        notebook = nbformat.read(tmp_path / "student.ipynb", 4)
+        nbformat.validate(notebook)
+        assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source[:2] == "# "
+        setup = [cell for cell in notebook.cells if notebooks.is_setup(cell)]
+        assert [c.source for c in setup] == [notebooks.setup_source(notebooks.repository())]
+        text = "\n".join(cell.source for cell in notebook.cells)
+        assert "{{" not in text and "BEGIN" not in text and "teacher -->" not in text
+        assert f"VARIANT = {variant}" in text
+        for source in code_of(made):
+            ast.parse(source)
+
+
+@pytest.mark.parametrize("path", MASTERS, ids=by_name)
+def test_every_visible_item_has_its_check_after_the_answer(path):
+    assignment = author.assignment_of(path)
+    code = "\n".join(code_of(questions(path)))
+    called = re.findall(r"^checks\.(check_\w+)\((\w+), variant=VARIANT\)$", code, re.MULTILINE)
+    asked = {(f"check_{assignment.name}_{i.name}", i.answer) for i in assignment.items}
+    assert sorted(called) == sorted(asked)
+    for name, answer in called:
+        assert code.index(f"checks.{name}") > min(
+            code.find(text) for text in (f"{answer} =", f"def {answer}(", f"class {answer}(")
+            if text in code
+        )  # fmt: skip
+        assert getattr(checks, name).__name__ == name
+
+
+@pytest.mark.parametrize("path", MASTERS, ids=by_name)
+def test_untouched_students_notebook_runs_and_earns_nothing(path):
+    # Every cell runs, so that a student can begin anywhere; each check says "Not yet".
+    module, verdicts = {"__name__": "student"}, []
+    for source in code_of(questions(path)):
+        tree = ast.parse(source)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), module)
+        if last is not None:
+            verdicts.append(eval(compile(ast.Expression(last.value), "cell", "eval"), module))
+    verdicts = [verdict for verdict in verdicts if isinstance(verdict, checks.Verdict)]
+    assert len(verdicts) == len(author.assignment_of(path).items)
+    assert not any(verdicts), verdicts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", MASTERS, ids=by_name)
+def test_solved_notebook_runs_and_every_check_says_right(path):
+    # With the teacher's cells, which assert the same once more.
+    module, verdicts = {"__name__": "teacher"}, []
+    for source in code_of(solved(path)):
+        if source.startswith("checks."):
+            verdicts.append(eval(compile(source, "cell", "eval"), module))
+        else:
+            exec(compile(source, "cell", "exec"), module)
+    assert len(verdicts) == len(author.assignment_of(path).items)
+    assert all(verdicts), verdicts
+
+
+def lines_of_solutions(path):
+    """What must not stand in a student's file: all telling lines of the master's solutions."""
+    found = set()
+    for cell in files.read(path)["cells"]:
+        if cell["cell_type"] == "code":
+            found |= set(strip.strip("code", cell["source"], "", _Any()).solution)
+    return {line.strip(): author.telling(line) for line in found if author.telling(line)}
+
+
+class _Any(dict):
+    def __contains__(self, name):
+        return True
+
+    def __missing__(self, name):
+        return ""
+
+
+def student_facing():
+    """{name: text} of all that students see: their notebooks, book, package, README."""
+    found = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
+    for folder, ends in (("book", (".ipynb", ".md", ".py", ".js")), ("resnet_lib", (".py",))):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in ends and "results" not in path.parts:
+                text = path.read_text(encoding="utf-8")
+                if path.suffix == ".ipynb":
+                    text = "\n".join(files.texts(json.loads(text)))
+                found[str(path.relative_to(ROOT))] = text
+    for path in MASTERS:
+        for variant in SEEDS:
+            made = questions(path, variant)
+            found[f"{path.parent.name}, {variant}"] = "\n".join(files.texts(made))
+    return {name: author.squeezed(text) for name, text in found.items()}
+
+
+def test_no_line_of_a_solution_is_in_what_students_see():
+    public = student_facing()
+    assert len(public) > 50
+    leaks, searched = [], 0
+    for path in MASTERS:
+        for line, text in lines_of_solutions(path).items():
+            searched += 1
+            leaks += [
+                f"{path.parent.name}: {line!r} in {n}" for n, t in public.items() if text in t
+            ]
+    assert searched > 80
+    assert not leaks, "\n".join(leaks)
+
+
+def test_the_search_for_leaks_can_find_one():
+    line = next(iter(lines_of_solutions(MASTERS[0]).values()))
+    own = author.squeezed("\n".join(files.texts(solved(MASTERS[0]))))
+    assert line in own
+
+
+@pytest.mark.parametrize("path", MASTERS, ids=by_name)
+def test_master_carries_the_text_of_its_variant_blocks(path):
+    # So that the master, which runs as it is, has what students of its own variant get.
+    own = variants.own_variant(code_of(files.read(path)["cells"]))
+    known = variants.values(author.assignment_of(path), own, path.parent)
+    for source in code_of(files.read(path)["cells"]):
+        for name, text in re.findall(
+            r"### BEGIN VARIANT (\w+)\n(.*?)\n### END VARIANT", source, re.DOTALL
+        ):
+            assert text.strip("\n") == known[name].strip("\n"), name
