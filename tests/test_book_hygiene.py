@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import itertools
 import json
 import re
 import statistics
@@ -11,6 +12,7 @@ from pathlib import Path
 import nbformat
 import notebooks
 import pytest
+import self_tests
 import yaml
 from notebooks import ROOT
 from pybtex.database import parse_file
@@ -31,6 +33,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 DIRECTIVE = re.compile(r"^\s*(?:`{3,}|:{3,})\{|\{[a-z:]+\}`|^:{3,}", re.MULTILINE)
 RAW_HTML = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>]*)?/?>")
 MATH = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$", re.DOTALL)
+ENDING = ["## Recap", self_tests.HEADING, "## Exercises", "## Where to read on"]
 EXERCISE = re.compile(
     r"### Exercise (\d+)\.(\d+): \S.*\n\n?\*(?:Easy|Medium|Hard), about \d+ minutes\.\*"
 )
@@ -216,16 +219,16 @@ def skips_nothing(chapter):
 
 
 def has_ending(chapter):
-    """A recap, four to six exercises in one form, each in its cell, and where to read on."""
+    """A recap, a self-test, four to six exercises, each in its cell, and where to read on."""
     found = []
     sources = [cell.source for cell in chapter.prose]
     headings = [line for source in sources for line in re.findall(r"^## .+$", source, re.MULTILINE)]
-    if headings[-3:] != ["## Recap", "## Exercises", "## Where to read on"]:
-        return ["does not end with Recap, Exercises and Where to read on"]
+    if headings[-4:] != ENDING:
+        return ["does not end with Recap, Self-test, Exercises and Where to read on"]
     firsts = [first_line(cell) for cell in chapter.prose]
-    if not set(headings[-3:]) <= set(firsts):
-        return ["Recap, Exercises and Where to read on do not each begin a cell"]
-    recap, start, end = (firsts.index(heading) for heading in headings[-3:])
+    if not set(ENDING) <= set(firsts):
+        return ["Recap, Self-test, Exercises and Where to read on do not each begin a cell"]
+    recap, _, start, end = (firsts.index(heading) for heading in ENDING)
     if "You can now" not in sources[recap]:
         found.append("the recap does not say 'You can now'")
     exercises = [source for source in sources[start + 1 : end] if source.startswith("### ")]
@@ -247,13 +250,45 @@ def has_ending(chapter):
     return found
 
 
+def has_self_test(chapter):
+    """Five to eight questions in one format, each in its cell, under the common introduction."""
+    sources = [cell.source for cell in chapter.prose]
+    if self_tests.INTRODUCTION not in sources:
+        return ["no cell with the heading and the introduction that all self-tests share"]
+    start = sources.index(self_tests.INTRODUCTION) + 1
+    section = list(itertools.takewhile(lambda source: source != "## Exercises", sources[start:]))
+    found = []
+    if not 5 <= len(section) <= 8:
+        found.append(f"{len(section)} cells in the self-test, not 5 to 8 questions")
+    for index, source in enumerate(section, 1):
+        try:
+            question = self_tests.parse(source)
+        except self_tests.SelfTestError as error:
+            found.append(str(error))
+            continue
+        if (question.chapter, question.number) != (chapter.number, index):
+            found.append(f"question {question.name} should be {chapter.number}.{index}")
+        for option in question.options:
+            if len(option.reason.split()) < 5:
+                found.append(f"question {question.name}, option {option.letter}: no explanation")
+    if any(map(self_tests.is_question, [s for s in sources if s not in section])):
+        found.append("a question outside the section Self-test")
+    return found
+
+
 def is_plain_markdown(chapter):
-    """Colab shows directives and roles raw; raw HTML is neither portable nor translated."""
+    """Colab shows directives and roles raw; raw HTML is neither portable nor translated.
+
+    A question of the self-test has the tags that let its options open, and no others.
+    """
     found = []
     for cell in chapter.prose:
-        if match := DIRECTIVE.search(cell.source):
+        source = cell.source
+        if match := DIRECTIVE.search(source):
             found.append(f"a directive or role: {match[0].strip()}")
-        if match := RAW_HTML.search(MATH.sub("", without_code(cell.source))):
+        if source.startswith("### Question "):
+            source = self_tests.without_tags(source)
+        if match := RAW_HTML.search(MATH.sub("", without_code(source))):
             found.append(f"raw HTML: {match[0]}")
     return found
 
@@ -315,6 +350,7 @@ RULES = (
     asserts_what_it_ignores,
     skips_nothing,
     has_ending,
+    has_self_test,
     is_plain_markdown,
     cites_known_sources,
     links_resolve,
@@ -359,6 +395,12 @@ def exercise(number):
     )
 
 
+def question(number):
+    options = (("A", "One", False), ("B", "`x < 2`", True), ("C", "Three", False))
+    options = [self_tests.Option(*option, "Since it is what it is.") for option in options]
+    return prose(self_tests.write(self_tests.Question(6, number, "Why $a < b$?", tuple(options))))
+
+
 # Folders of a machine, in pieces, since no file of the project may name one.
 HOME, SCRATCH, ADMIN = (f"/{name}/" for name in ("home", "tmp", "root"))
 
@@ -378,6 +420,8 @@ def good():
         code("figure", output("image/png", "iVBO"), tags=["nbval-ignore-output"], mystnb=FIGURE),
         code("assert double(3) == 6"),
         prose("## Recap\n\nYou can now double."),
+        prose(self_tests.INTRODUCTION),
+        *map(question, range(1, 6)),
         prose("## Exercises"),
         *map(exercise, range(1, 5)),
         prose("## Where to read on\n\nElsewhere."),
@@ -463,6 +507,23 @@ def move_assertion_up(chapter):
     cells.insert(4, cell)
 
 
+def renumber(chapter):
+    cell = cell_with(chapter, "### Question 6.2")
+    cell.source = cell.source.replace("6.2", "6.3")
+
+
+def move_question(chapter):
+    cells = chapter.notebook.cells
+    cells.remove(cell := cell_with(chapter, "### Question 6.5"))
+    cells.insert(4, cell)
+
+
+def nine_questions(chapter):
+    cells = chapter.notebook.cells
+    at = cells.index(cell_with(chapter, "## Exercises"))
+    cells[at:at] = map(question, range(6, 10))
+
+
 def merge_exercises(chapter):
     cell_with(chapter, "6.1").source += "\n\n" + cell_with(chapter, "6.2").source
     drop("### Exercise 6.2: A title\n*Easy, about 5 minutes.*\n\nShow this, then that one.")(
@@ -521,6 +582,20 @@ SPOILED = [
     (has_ending, drop("## Where to read on")),
     (has_ending, change("## Recap", "Before.\n\n## Recap")),
     (has_ending, change("## Where", "## More\n\n## Where")),
+    (has_ending, drop("## Self-test")),
+    (has_ending, change("## Self-test", "## Test yourself")),
+    (has_self_test, drop("## Self-test")),
+    (has_self_test, change("Which answer would you give?", "Choose.")),
+    (has_self_test, drop("### Question 6.5")),
+    (has_self_test, nine_questions),
+    (has_self_test, renumber),
+    (has_self_test, move_question),
+    (has_self_test, change("Since it is what it is.", "No.")),
+    (has_self_test, change("**Right.**", "**Not quite.**")),
+    (has_self_test, change("You can now double.", "<details><summary>x</summary></details>")),
+    (is_plain_markdown, change("<details><summary>A. One", "<b>Bold</b>\n\n<details><summary>A.")),
+    (is_plain_markdown, change("A. One", "A. <b>One</b>")),
+    (is_plain_markdown, change("You can now double.", "<details>")),
     (is_plain_markdown, change("Elsewhere.", "```{note}\nElsewhere.\n```")),
     (is_plain_markdown, change("Elsewhere.", ":::{note}\nElsewhere.\n:::")),
     (is_plain_markdown, change("Elsewhere.", "See {cite}`he2015deep`.")),

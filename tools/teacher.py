@@ -9,7 +9,6 @@ the solutions of the book's exercises. With ``--notebooks`` the pages are left o
 
 import argparse
 import copy
-import re
 import shutil
 
 import build_book
@@ -42,10 +41,6 @@ def solve(out=OUT, root=ROOT):
         made.append(out / "solved" / f"{master.parent.name}.ipynb")
         files.write(solved(master), made[-1])
     return made
-
-
-def heading(text):
-    return re.search(r"^# (.+)$", text, re.MULTILINE)[1]
 
 
 def write_source(source, notebooks, root=ROOT):

@@ -5,7 +5,6 @@ Needs Chromium and the Python package playwright, which drives it; skipped witho
 
 import base64
 import shutil
-from contextlib import contextmanager
 
 import build_book
 import explorer
@@ -14,20 +13,16 @@ import nbformat
 import notebooks
 import pytest
 import torch
+from browsing import CHROMIUM, DESKTOP, PHONE, opened
 from notebooks import ROOT
 
 from resnet_lib import models, pyramid, records
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 MARGIN, DENSITY, SIDE = 64, 2, explorer_data.SIDE
-DESKTOP, PHONE = (1280, 900), (390, 844)
 BLUE = (0, 114, 178)
-THEMES_OWN = "Got invalid theme mode: . Resetting to auto."  # on a reader's first visit
 QUIET = 600  # milliseconds in which the announcement must have come
 CHOICES = [
     (network, version, stage)
@@ -54,33 +49,6 @@ def address(tmp_path_factory):
     notebooks.write(nbformat.v4.new_notebook(cells=cells), source / "book" / "09_scale.ipynb")
     html = build_book.jupyter_book(source, tmp_path_factory.mktemp("pages"))
     return (html / "book" / "09_scale.html").as_uri()
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(chromium, address, size=DESKTOP, **options):
-    """The page; afterwards nothing may have been asked for elsewhere, and no error reported."""
-    width, height = size
-    context = chromium.new_context(viewport={"width": width, "height": height}, **options)
-    page = context.new_page()
-    asked, errors = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-    page.goto(address)
-    yield page
-    context.close()
-    assert asked and not [url for url in asked if not url.startswith(("file:", "data:"))]
-    assert not [error for error in errors if error != THEMES_OWN]
 
 
 @pytest.fixture
