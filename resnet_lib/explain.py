@@ -235,7 +235,8 @@ def roaming(shapes: ImageSet, count: int) -> ImageSet:
     """New test images like these, in which every size may lie as far out as it can.
 
     In one set of scaled shapes all objects keep the room of the largest, near the middle. Here each
-    size is drawn for itself, ``count`` images of each.
+    size is drawn for itself, ``count`` images of each: the same scenes, in which the object alone
+    grows, and moves with its room.
     """
     sizes, side = shapes.attributes["size"].unique().tolist(), shapes.image_size
     drawn = [

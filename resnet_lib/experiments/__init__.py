@@ -8,6 +8,7 @@ from pathlib import Path
 from resnet_lib import UserError, checkpoint, cifar, device, models, records, train
 from resnet_lib.augment import Augment
 from resnet_lib.experiments import measures
+from resnet_lib.experiments.attention import Attention
 from resnet_lib.experiments.costs import Cost
 from resnet_lib.experiments.variant import Location, Variant
 
@@ -80,6 +81,12 @@ def longer(name: str, other: str) -> Variant:
     return object_size(name, images=round(SHAPES * others / own, -2))
 
 
+def attention(name: str) -> Attention:
+    """What the networks of ``object_size`` look at; they are read, not trained again."""
+    base = object_size(name)
+    return Attention(base.spec, base.data, base.config, limits=base.limits)
+
+
 def cost(name: str, width: int) -> Cost:
     """What a step costs, on batches of 64 scaled shapes of 64 pixels."""
     spec = {"name": name, "num_classes": 10, "width": width, "in_channels": 3}
@@ -121,6 +128,8 @@ EXPERIMENTS = {
     "cost": {f"{name}-w{width}": cost(name, width) for width in (16, 64) for name in DEPTHS},
     # Chapters 14 and 16: the network that comes with the package.
     "shipped": {checkpoint.SHIPPED: shipped()},
+    # Chapter 16: what the networks of "object-size" look at; --weights names their folder.
+    "attention": {f"{name}-w16": attention(name) for name in DEPTHS},
     # Chapter 9: small objects with one stage alone and with the pyramid.
     "pyramid": {level: location(level) for level in ("C2", "C5", "P2")},
     # Chapter 9: what the units look at, before and after training; and for the explorer v1, too.

@@ -12,9 +12,9 @@ from resnet_lib import UserError, checkpoint, data, device, explain
 from resnet_lib.augment import normalize
 from resnet_lib.experiments.variant import Variant
 
-LOOKED_AT = 2_000  # test images, the first ones
-RANDOMISED = 200  # of them for the test with random weights
-DRAWS = 3  # of random weights
+LOOKED_AT = 1_000  # test images, the first ones: those that the training's own record is of
+RANDOMISED = 100  # of them for the test with random weights
+DRAWS = 2  # of random weights
 EXAMPLES = 2  # images of each size whose maps are kept
 
 
