@@ -78,7 +78,7 @@ def longer(name: str, other: str) -> Variant:
         models.multiply_adds(models.build(**base.spec | {"name": each}), base.data["image_size"], 3)
         for each in (name, other)
     )
-    return object_size(name, images=round(SHAPES * others / own, -2))
+    return object_size(name, images=100 * round(SHAPES * others / own / 100))
 
 
 def attention(name: str) -> Attention:

@@ -18,7 +18,8 @@ WARM_UP = 2  # steps that are not timed: the first ones allocate and choose kern
 def saved_bytes(model: nn.Module, images: Tensor, dtype: torch.dtype) -> int:
     """Bytes that the forward pass of a training step keeps for the backward pass.
 
-    Each tensor's memory counts once; parameters and the images themselves don't count.
+    Each tensor's memory counts once, the copies of weights in another number format included;
+    parameters and the images themselves don't count.
     """
     known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), images)}
     kept: dict[int, int] = {}
