@@ -41,6 +41,7 @@ STEPS = np.arange(1, 21)
 BINS = np.array([[0, 0, 0], [0, 0, 0], [10, 0.5, 0.3], [20, 0.7, 0.8], [30, 0.95, 0.9]])
 RESNET50 = ((3, 4, 6, 3), True)
 MAPS = {f"C{2 + i}": torch.rand(3, 8 >> i, 8 >> i) for i in range(3)}
+OVERLAYS = {"C3": torch.rand(6, 8, 8), "C4": torch.zeros(6, 8, 8)}
 SPOT = torch.exp(-(torch.linspace(-3, 3, 31)[:, None] ** 2 + torch.linspace(-3, 3, 31) ** 2) / 2)
 SPOTS = {"before": (SPOT, 2, 59, 10.5), "after": (SPOT, 9, 971, 40), "alone": (SPOT, 1, 33, 5.2)}
 FIGURES = {
@@ -60,6 +61,7 @@ FIGURES = {
     "colour images": lambda: plots.images(GREY.expand(6, 3, 8, 8)),
     "rows of images": lambda: plots.image_rows({"Shirt taken for T-shirt/top": GREY, "a": GREY}),
     "feature maps": lambda: plots.feature_maps(GREY[0], MAPS),
+    "overlays": lambda: plots.overlays(GREY, OVERLAYS, NAMES[:6]),
     "receptive fields": lambda: plots.receptive_fields(SPOTS),
     "pyramid": lambda: plots.pyramid_diagram((256, 512, 1024, 2048), (56, 28, 14, 7), 256),
     "confusion": lambda: plots.confusion(TEN, NAMES),
@@ -75,7 +77,7 @@ FIGURES = {
     "small": lambda: plots.network_diagram((2, 2, 2, 2), False, 32, 16, "small", 1, 10),
 }
 DIAGRAMS = list(FIGURES)[list(FIGURES).index("identity") :]
-WITHOUT_AXES = {"images", "colour images", "rows of images", "feature maps", "pyramid"}
+WITHOUT_AXES = {"images", "colour images", "rows of images", "feature maps", "overlays", "pyramid"}
 
 
 def texts(figure):
@@ -430,6 +432,45 @@ def test_rows_of_images_show_colours():
     colour[:, 1] = 7
     (axes,) = plots.image_rows({"a": colour}).axes
     assert axes.images[0].get_array().tolist() == colour[0].permute(1, 2, 0).tolist()
+
+
+def test_overlays_redden_a_grey_picture():
+    figure = plots.overlays(GREY[:2], {k: v[:2] for k, v in OVERLAYS.items()}, ["a", "b"])
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    assert [picture.tolist() for picture in shown[:2]] == [[*GREY[i, 0].tolist()] for i in (0, 1)]
+    grey = GREY[:2, 0, :, :, None].double() / 255
+    red = torch.tensor(to_rgba("#d55e00")[:3], dtype=torch.double)
+    weight = 0.8 * OVERLAYS["C3"][:2, :, :, None].double()
+    want = (1 - weight) * grey + weight * red
+    np.testing.assert_allclose(np.stack(shown[2:4]), want)
+    np.testing.assert_allclose(np.stack(shown[4:]), grey.expand(-1, -1, -1, 3))  # no evidence
+    corners = [axes.get_position() for axes in figure.axes]
+    assert corners[0].x0 == corners[1].x0 < corners[2].x0 < corners[4].x0
+    assert corners[0].y0 == corners[2].y0 == corners[4].y0 > corners[1].y1
+    assert [text.get_text() for text in figure.texts] == ["image", "C3", "C4", "a", "b"]
+    figure.draw_without_rendering()
+    for text, first in zip(figure.texts[3:], corners[:2], strict=True):
+        box = text.get_window_extent().transformed(figure.transFigure.inverted())
+        assert box.x1 < first.x0 and first.y0 < (box.y0 + box.y1) / 2 < first.y1
+
+
+def test_overlays_keep_colours_in_the_picture_itself():
+    colour = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    figure = plots.overlays(colour, {"C3": torch.zeros(1, 8, 8)}, ["a"])
+    picture, laid_over = (axes.images[0].get_array() for axes in figure.axes)
+    assert picture.tolist() == colour[0].permute(1, 2, 0).tolist()
+    grey = colour.double().mean(1)[0, :, :, None] / 255
+    np.testing.assert_allclose(laid_over, grey.expand(-1, -1, 3))
+
+
+def test_overlays_refuse_what_they_cannot_show():
+    for maps in (torch.rand(6, 4, 4), torch.full((6, 8, 8), 1.5), -torch.rand(6, 8, 8)):
+        with pytest.raises(UserError, match=r"must be \(6, 8, 8\), from 0 to 1"):
+            plots.overlays(GREY, {"C3": maps}, NAMES[:6])
+    with pytest.raises(UserError, match="6 pictures need 6 labels, got 5"):
+        plots.overlays(GREY, OVERLAYS, NAMES[:5])
+    with pytest.raises(UserError, match="must be uint8"):
+        plots.overlays(GREY.float(), OVERLAYS, NAMES[:6])
 
 
 def test_confusion_shows_percentages_of_rows():

@@ -12,7 +12,14 @@ from resnet_lib.plots.diagrams import (
     network_diagram,
     pyramid_diagram,
 )
-from resnet_lib.plots.pictures import confusion, feature_maps, image_rows, images, receptive_fields
+from resnet_lib.plots.pictures import (
+    confusion,
+    feature_maps,
+    image_rows,
+    images,
+    overlays,
+    receptive_fields,
+)
 from resnet_lib.plots.style import BookFigure
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "images",
     "lines",
     "network_diagram",
+    "overlays",
     "pyramid_diagram",
     "receptive_fields",
     "reliability",

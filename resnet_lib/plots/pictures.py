@@ -4,6 +4,7 @@ import math
 import textwrap
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from resnet_lib import UserError
@@ -176,4 +177,50 @@ def feature_maps(picture, maps: dict) -> Figure:
                 axes.set_ylabel(
                     f"{name}\n{height} × {width}", rotation=0, ha="right", va="center", labelpad=6
                 )
+    return figure
+
+
+@book_style()
+def overlays(pictures, maps: dict, labels) -> Figure:
+    """A row for each picture, under its label at the left: itself, then each map laid over it.
+
+    pictures uint8 (N, 1 or 3, H, W), labels N texts, maps {name: (N, H, W) from 0 to 1}. The more a
+    map says, the redder is the picture, shown in grey there.
+    """
+    shape, dtype = tuple(pictures.shape), str(pictures.dtype).removeprefix("torch.")
+    if dtype != "uint8" or len(shape) != 4 or shape[0] < 1 or shape[1] not in (1, 3):
+        raise UserError(f"pictures must be uint8 (N, 1 or 3, H, W), got {dtype} {shape}")
+    count, _, height, width = shape
+    if len(labels) != count:
+        raise UserError(f"{count} pictures need {count} labels, got {len(labels)}")
+    arrays = {name: as_array(values) for name, values in maps.items()}
+    for name, values in arrays.items():
+        if values.shape != (count, height, width) or values.min() < 0 or values.max() > 1:
+            raise UserError(f"the maps {name!r} must be {(count, height, width)}, from 0 to 1")
+    labels = [textwrap.fill(str(label), 15) for label in labels]
+    left = 0.1 + 0.6 * FONT / 72 * max(len(line) for text in labels for line in text.split("\n"))
+    side, top = (WIDTH - left) / (1 + len(arrays)), 1.6 * FONT / 72
+    tall = side * height / width
+    total = top + tall * count
+    figure = BookFigure(total, layout="none")
+    pixels = np.moveaxis(
+        np.asarray(pictures.cpu() if hasattr(pictures, "cpu") else pictures), 1, -1
+    )
+    grey = pixels.mean(-1, keepdims=True) / 255
+    red = np.array(to_rgb(VERMILION))
+    shown = {"image": pixels}
+    for name, values in arrays.items():
+        shown[name] = grey + 0.8 * values[..., None] * (red - grey)
+    for column, (name, stack) in enumerate(shown.items()):
+        x = left + side * column
+        figure.text((x + side / 2) / WIDTH, 1 - top / 2 / total, name, ha="center", va="center")
+        for row, picture in enumerate(stack):
+            y = total - top - tall * (row + 1)
+            box = (x / WIDTH, y / total, 0.94 * side / WIDTH, 0.94 * tall / total)
+            axes = figure.add_axes(box)
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_axis_off()
+    for row, label in enumerate(labels):
+        middle = 1 - (top + tall * (row + 0.5)) / total
+        figure.text((left - 0.08) / WIDTH, middle, label, ha="right", va="center")
     return figure
