@@ -5,13 +5,15 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --quiet
 
-.PHONY: help book test html notebooks env clean
+.PHONY: help book test html notebooks slides teacher env clean
 
 help:
 	@echo "make book       run every chapter on this machine and build the book from the results"
 	@echo "make test       run all tests; every chapter must repeat its outputs"
 	@echo "make html       build the book from the outputs that came with it, in seconds"
 	@echo "make notebooks  run every chapter in place, to update the outputs that come with it"
+	@echo "make slides     slides of each part, from the chapters' figures, in _build/slides"
+	@echo "make teacher    the assignments and exercises with solutions, in _build/teacher"
 	@echo "make env        only create .venv and install (the others do it when needed)"
 	@echo "make clean      remove what was built; .venv stays"
 	@echo
@@ -27,6 +29,12 @@ html: $(INSTALLED)
 
 notebooks: $(INSTALLED)
 	@$(BIN)/python tools/notebooks.py execute
+
+slides: $(INSTALLED)
+	@$(BIN)/python tools/slides.py
+
+teacher: $(INSTALLED)
+	@$(BIN)/python tools/teacher.py
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest

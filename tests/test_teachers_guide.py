@@ -1,0 +1,78 @@
+"""The teacher's guide: its points, times, chapters and commands are those of the book."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from resnet_lib import assignments
+from resnet_lib.cli import make_parser
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "coursework" / "README.md").read_text(encoding="utf-8")
+FOLDERS = {path.name.partition("_")[0]: path for path in (ROOT / "coursework").glob("a*_*")}
+
+
+def rows(header):
+    """The cells of each row of the table that starts with that header."""
+    start = GUIDE.index(f"| {header} |")
+    lines = GUIDE[start:].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def opening(path):
+    return nbformat.read(path, 4).cells[0].source
+
+
+@pytest.mark.parametrize("row", rows("sheet"), ids=lambda row: row[0])
+def test_an_assignment_is_what_the_guide_says(row):
+    name, title, chapters, hours, points, by_hand = row
+    assignment = assignments.find(name).with_hidden(FOLDERS[name])
+    assert sum(item.points for item in assignment.items) == int(points)
+    first = opening(FOLDERS[name] / "master.ipynb")
+    assert title.lower() == assignment.title.lower()
+    assert f"about {hours} hours" in first
+    for chapter in re.findall(r"\d+", chapters):
+        assert re.search(rf"\b{chapter}\b", first)
+    assert bool(by_hand) == (FOLDERS[name] / "rubric.md").exists()
+    assert not by_hand or f"{by_hand} more for the" in " ".join(first.split())
+
+
+def test_every_assignment_is_in_the_guide():
+    assert [row[0] for row in rows("sheet")] == assignments.names()
+
+
+def test_every_chapter_is_in_the_guide_with_its_time():
+    listed = {}
+    for chapter, minutes, _ in rows("chapter"):
+        number, _, title = chapter.partition(" ")
+        listed[number] = title, minutes
+    for path in sorted((ROOT / "book").glob("[0-9]*.ipynb")):
+        first = opening(path)
+        number, title = re.match(r"# (\d+)\. (.*)", first).groups()
+        short, minutes = listed.pop(number)
+        assert title.startswith(short)
+        assert f"about {minutes} minutes" in first
+    assert not listed
+
+
+def test_the_misconceptions_point_to_chapters_that_exist():
+    numbers = {int(path.name[:2]) for path in (ROOT / "book").glob("[0-9]*.ipynb")}
+    found = [int(row[2]) for row in rows("misconception")]
+    assert len(found) >= 12 and set(found) <= numbers
+
+
+@pytest.mark.parametrize("line", re.findall(r"^python -m resnet_lib (.*)$", GUIDE, re.MULTILINE))
+def test_its_commands_are_understood(line):
+    arguments = make_parser().parse_args(line.split())
+    assert arguments.command in ("author", "grade")
+    if arguments.command == "author":
+        assert (ROOT / line.split()[1]).exists()
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", GUIDE))))
+def test_its_options_exist(option):
+    actions = make_parser()._subparsers._group_actions[0].choices
+    known = {text for name in ("author", "grade") for text in actions[name]._option_string_actions}
+    assert option in known
