@@ -96,8 +96,14 @@ PIPES = """\
 import os, stat
 from resnet_lib.assignments.sending import pack
 from resnet_lib.grading.channel import HEADER, MAGIC, write_frame
-pipes = [int(n) for n in os.listdir("/proc/self/fd")
-         if stat.S_ISFIFO(os.stat(f"/proc/self/fd/{n}").st_mode)]
+pipes = []
+for number in range(3, 100):
+    try:
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            pipes.append(number)
+    except OSError:
+        pass
+assert len(pipes) == 2  # the requests and the replies
 """
 FAKE = (
     PIPES

@@ -389,6 +389,31 @@ def warmer():
     return "The confidence, and no prediction."
 
 
+def overwritten_in_place():
+    layers = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU(inplace=True))
+    kept = []
+    layers[0].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    layers(torch.randn(8, 2, 4, 4))
+    assert kept[0].min() == 0
+    return "The next layer, a ReLU, works in place on the tensor that you kept."
+
+
+def exact_stage():
+    """The logits from the last stage's map alone."""
+    model = models.resnet18(10, width=4).eval()
+    x = torch.randn(2, 3, 64, 64)
+    maps = torch.einsum("ck,nkij->ncij", model.fc.weight, model.features(x)["C5"])
+    torch.testing.assert_close(maps.mean((2, 3)) + model.fc.bias, model(x))
+    return "C5, since only a mean and a linear layer follow"
+
+
+def first_two_cells():
+    field = pyramid.receptive_field(meta(models.resnet50))["C4"]
+    assert (field.jump, field.offset) == (16, 0)
+    middles = (sum(field.span(index)) / 2 for index in (0, 1))
+    return "At {:g} and {:g}".format(*middles)
+
+
 # Question -> a function that works out the text of the right option.
 COMPUTED = {
     "1.4": untouched_mean,
@@ -451,6 +476,9 @@ COMPUTED = {
     "14.3": lower_log_loss,
     "14.4": calibrated_and_ignorant,
     "14.5": warmer,
+    "16.1": overwritten_in_place,
+    "16.2": exact_stage,
+    "16.7": first_two_cells,
 }
 # Question -> what it takes from the outputs of its chapter, so that a new run would be noticed.
 QUOTED = {

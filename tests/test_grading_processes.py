@@ -162,12 +162,19 @@ def test_key_does_not_leave_the_judge(judge):
     assert not {"factor", "y"} & unpack(judge.question("scaled")).keys()
 
 
-def test_judge_is_replaced_when_it_dies(judge):
+def test_judge_that_dies_is_replaced_and_costs_nobody(judge):
     x = unpack(judge.question("scaled"))["x"]
     judge.peer.process.kill()
-    found = judge.judge("scaled", pack({"y": 3 * x}))
-    assert found.share == 0 and "the judge's process stopped" in found.trouble
     assert judge.judge("scaled", pack({"y": 3 * x})).share == 1, "the questions stay the same"
+
+
+def test_judge_that_dies_of_an_answer_is_told_to_the_teacher(judge, monkeypatch):
+    def dies(head, body=b""):
+        raise RuntimeError("the judge's process stopped: killed")
+
+    monkeypatch.setattr(judge, "request", dies)
+    found = judge.judge("scaled", b"")
+    assert (found.share, found.trouble) == (0, "the judge's process stopped: killed")
 
 
 def test_judge_survives_garbage(judge):

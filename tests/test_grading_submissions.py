@@ -207,6 +207,12 @@ def test_spy_finds_nothing(graded):
 
 
 @walled
+@pytest.mark.parametrize("name", ["overwrites", "wrapped", "duplicated", "retyped", "perfect"])
+def test_cells_ran_as_they_were_meant(graded, name):
+    assert graded.results[name].errors == graded.results[name].left_out == ()
+
+
+@walled
 def test_nothing_runs_on(graded):
     assert not processes_with("resnet_lib.grading")
     assert not processes_with("orphan-of-a-test")
@@ -222,7 +228,7 @@ def test_hidden_items_stay_hidden(graded):
             path = graded.marks / "feedback" / f"{feedback.file_name(name)}{ending}"
             text = path.read_text(encoding="utf-8")
             assert "SECRET" not in text and "1, 1, 1, 1" not in text, name
-            assert "ones" not in text and "Hidden item 1" in text
+            assert "Hidden item 1" in text
     mark = next(mark for mark in graded.results["tells-inputs"].marks if mark.item == "ones")
     assert "1, 1, 1, 1" in mark.text, "the teacher can look it up"
 
@@ -247,7 +253,10 @@ def test_hidden_items_stay_hidden(graded):
         ("not-a-notebook", "the file can't be read as a notebook"),
         ("nothing", "the file is empty"),
         ("json", "disturbed the messages to the grader"),
-        ("kills", "ended the process"),
+        ("fakes-replies", "`import os, stat`: disturbed the messages to the grader."),
+        ("closes-channel", "`import os, stat`: ended the process."),
+        ("floods-channel", "`import os, stat`: disturbed the messages to the grader."),
+        ("kills", "`import os, signal`: ended the process."),
     ],
 )
 def test_feedback_says_why(graded, name, words):
@@ -262,12 +271,13 @@ def test_feedback_says_why(graded, name, words):
         ("overwrites", "uses resnet_lib.grading"),
         ("overwrites", "replaces torch.testing.assert_close"),
         ("json", "replaces json.dumps"),
+        ("fakes-replies", "disturbed the messages to the grader"),
         ("floods-channel", "disturbed the messages to the grader"),
     ],
 )
 def test_teacher_learns_what_to_look_at(graded, name, words):
     assert words in graded.results[name].flags
-    assert words not in graded.feedback(name) or name == "floods-channel"
+    assert words not in graded.feedback(name) or words.startswith("disturbed")
     with (graded.marks / "flags.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [name, words] in list(csv.reader(file))
 

@@ -251,6 +251,19 @@ def test_recap_and_question_come_from_the_notebook():
     assert isinstance(chapter.questions[1], self_tests.Question)
 
 
+def test_recap_is_a_list_or_a_sentence():
+    listed = "## Recap\n\nYou can now\n\n- do\n  this;\n- and *that*.\n"
+    assert slides.recap(listed) == ["do this", "and *that*"]
+    assert slides.recap("## Recap\n\nYou can now do\nthis; and *that*.") == [
+        "do this",
+        "and *that*",
+    ]
+    chapter = copy.deepcopy(CHAPTERS["06_residual_block"])
+    chapter.recap = []
+    with pytest.raises(slides.SlideError, match="no recap"):
+        slides.closing(chapter)
+
+
 def test_unknown_part_is_refused(capsys):
     with pytest.raises(SystemExit):
         slides.main(["Finish"])

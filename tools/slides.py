@@ -88,6 +88,15 @@ class Chapter:
         return found[0]
 
 
+def recap(source):
+    """What the reader can do now, item by item: a list in the chapter, or a sentence with ";"."""
+    _, _, text = source.partition("You can now")
+    items = re.split(
+        r"^- " if re.search("^- ", text, re.MULTILINE) else ";", text, flags=re.MULTILINE
+    )
+    return [" ".join(item.split()).rstrip(";.") for item in items if item.strip()]
+
+
 def read_chapter(path):
     """The chapter in a notebook."""
     notebook = notebooks.read(path)
@@ -98,8 +107,7 @@ def read_chapter(path):
         texts.append(cell.source)
         if cell.cell_type == "markdown":
             if cell.source.startswith("## Recap"):
-                items = re.split(r"^- ", cell.source, flags=re.MULTILINE)[1:]
-                chapter.recap = [" ".join(item.split()).rstrip(";.") for item in items]
+                chapter.recap = recap(cell.source)
             continue
         printed = "".join(output.get("text", "") for output in cell.outputs)
         pictures = [output.data for output in cell.outputs if "image/png" in output.get("data", {})]
@@ -241,6 +249,8 @@ def opening(chapter, entry):
 
 def closing(chapter):
     """The chapter's recap."""
+    if not chapter.recap:
+        raise SlideError(f"{chapter.stem} has no recap")
     notes = f"Recap of chapter {chapter.title}. Ask who can do what, before you go on."
     return {
         "kind": "recap",
