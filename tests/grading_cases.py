@@ -133,9 +133,7 @@ import os, signal
 for pid in (1, os.getppid()):
     os.kill(pid, signal.SIGKILL)
 os._exit(0)"""
-SECRET_INPUTS = (
-    "def receptive_field(kernels):\n    raise ValueError(f'inputs {kernels} {__file__}')"
-)
+SECRET_INPUTS = "def receptive_field(kernels):\n    raise ValueError(f'inputs {kernels}')"
 ORPHAN = """\
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "orphan-of-a-test"],
