@@ -389,6 +389,12 @@ def warmer():
     return "The confidence, and no prediction."
 
 
+def gains_on_two_scales():
+    odds = [share / (1 - share) for share in (0.40, 0.50, 0.90, 0.95)]
+    assert 0.50 - 0.40 > 0.95 - 0.90 and odds[1] / odds[0] < odds[3] / odds[2]
+    return "In points on the small ones, in log-odds on the large ones"
+
+
 def overwritten_in_place():
     layers = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU(inplace=True))
     kept = []
@@ -476,6 +482,7 @@ COMPUTED = {
     "14.3": lower_log_loss,
     "14.4": calibrated_and_ignorant,
     "14.5": warmer,
+    "15.5": gains_on_two_scales,
     "16.1": overwritten_in_place,
     "16.2": exact_stage,
     "16.7": first_two_cells,

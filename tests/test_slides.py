@@ -252,9 +252,9 @@ def test_recap_and_question_come_from_the_notebook():
 
 
 def test_recap_is_a_list_or_a_sentence():
-    listed = "## Recap\n\nYou can now\n\n- do\n  this;\n- and *that*.\n"
+    listed = "\nYou can now\n\n- do\n  this;\n- and *that*.\n"
     assert slides.recap(listed) == ["do this", "and *that*"]
-    assert slides.recap("## Recap\n\nYou can now do\nthis; and *that*.") == [
+    assert slides.recap("You can now do\nthis; and *that*.") == [
         "do this",
         "and *that*",
     ]

@@ -40,6 +40,7 @@ WIDTH_OF_A_CHARACTER = 0.61  # of the font's size
 LONGEST_TITLE, LONGEST_LINE, MOST_LINES = 60, 150, 3  # characters; lines of text
 
 MATH = re.compile(r"\$\$.+?\$\$|\$[^$\n]+\$", re.DOTALL)
+RECAP = re.compile(r"^## Recap\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MARKDOWN = MarkdownIt("commonmark")
 
@@ -88,9 +89,9 @@ class Chapter:
         return found[0]
 
 
-def recap(source):
+def recap(text):
     """What the reader can do now, item by item: a list in the chapter, or a sentence with ";"."""
-    _, _, text = source.partition("You can now")
+    _, _, text = text.partition("You can now")
     items = re.split(
         r"^- " if re.search("^- ", text, re.MULTILINE) else ";", text, flags=re.MULTILINE
     )
@@ -106,8 +107,8 @@ def read_chapter(path):
     for cell in notebook.cells:
         texts.append(cell.source)
         if cell.cell_type == "markdown":
-            if cell.source.startswith("## Recap"):
-                chapter.recap = recap(cell.source)
+            if found := RECAP.search(cell.source):
+                chapter.recap = recap(found[1])
             continue
         printed = "".join(output.get("text", "") for output in cell.outputs)
         pictures = [output.data for output in cell.outputs if "image/png" in output.get("data", {})]
