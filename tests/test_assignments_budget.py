@@ -68,12 +68,10 @@ def test_images_and_labels_have_the_sheets_form(variant):
     shape = (a4.FEW, 32, 32, 3) if task["layout"] == "channels last" else (a4.FEW, 3, 32, 32)
     assert given.inputs["images"].shape == shape
     assert given.inputs["images"].dtype == torch.uint8
-    labels = given.inputs["labels"]
-    if task["labels"] == "one-hot":
-        assert labels.shape == (a4.FEW, 10) and labels.dtype == torch.float32
-        assert labels.sum(1).eq(1).all()
-    else:
-        assert labels.shape == (a4.FEW,) and labels.dtype == torch.int64
+    labels, first = given.inputs["labels"], 1 if task["labels"] == "from one" else 0
+    assert labels.dtype == torch.int64 and labels.shape == (a4.FEW,)
+    assert labels.unique().tolist() == list(range(first, first + 10))
+    assert given.key["labels"].max() == 9
 
 
 def test_labels_of_the_unseen_images_stay_with_the_judge(asked):

@@ -266,6 +266,14 @@ def test_canvas_knows_a_student_by_several_names(tmp_path, name):
     assert rows(tmp_path / "canvas.csv")[2][0] == "Li, Ann"
 
 
+def test_two_students_of_one_name_are_not_mixed_up(tmp_path):
+    twin = '"Li, Ann",104,s4,ali2,S,,\n'
+    (tmp_path / "roster.csv").write_text(CANVAS + twin, encoding="utf-8")
+    results = [result("Ann Li", (3, 0, 0, 0)), result("liann_104_5_x", (3, 4, 3, 2))]
+    assert lms.canvas(results, TOY, tmp_path, tmp_path / "roster.csv") == ["Ann Li"]
+    assert [row[1::4] for row in rows(tmp_path / "canvas.csv")[2:]] == [["104", "12"]]
+
+
 def test_canvas_without_a_roster(tmp_path):
     lms.canvas([result("liann_101_9001_work"), result("=1+1")], TOY, tmp_path)
     assert rows(tmp_path / "canvas.csv") == [

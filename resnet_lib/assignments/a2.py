@@ -3,6 +3,7 @@
 References are torchvision's bottleneck, adjusted to the variant, and torch's functions.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,16 @@ def reference(task: dict, channels: int, width: int, stride: int) -> nn.Module:
     return block.double()
 
 
+def shared(task: dict, arguments: list) -> nn.Module:
+    """The same block for all who ask for it; they set its weights and mode, and nothing else."""
+    return _shared(tuple((option, task[option]) for option in OPTIONS), *arguments)
+
+
+@functools.cache
+def _shared(choices: tuple, channels: int, width: int, stride: int) -> nn.Module:
+    return reference(dict(choices), channels, width, stride)
+
+
 def weights_for(draw: Draw, block: nn.Module) -> Weights:
     """Random weights for all layers of the block."""
     found = described(block)
@@ -87,7 +98,7 @@ def question(draw: Draw, task: dict, sizes: list, training: bool = False) -> Que
     """Blocks of these (channels, width, stride, height, image width, images)."""
     cases = []
     for channels, width, stride, height, wide, images in sizes:
-        block = reference(task, channels, width, stride)
+        block = shared(task, [channels, width, stride])
         case = {
             "arguments": [channels, width, stride],
             "x": draw.normal(images, channels, height, wide),
@@ -158,7 +169,7 @@ def judge_behaviour(question: Question, outputs: dict) -> str:
     """Outputs, and in training mode gradients and running statistics, equal the reference's."""
     task, cases = question.key["task"], question.inputs["cases"]
     for case, found in zip(cases, listed(outputs, "cases", len(cases)), strict=True):
-        expected = _behaviour(reference(task, *case["arguments"]), case)
+        expected = _behaviour(shared(task, case["arguments"]), case)
         mode = "training" if case["training"] else "evaluation"
         where = "in {} mode of Block({}, {}, {})".format(mode, *case["arguments"])
         mistakes = (
@@ -226,7 +237,7 @@ def judge_parameters(question: Question, outputs: dict) -> str:
     task, cases = question.key["task"], question.inputs["cases"]
     for case, found in zip(cases, listed(outputs, "cases", len(cases)), strict=True):
         arguments = case["arguments"]
-        right = described(reference(task, *arguments))
+        right = described(shared(task, arguments))
         what = "the number of parameters of Block({}, {}, {})".format(*arguments)
         mistakes = _parameter_mistakes(task, arguments, right["parameters"])
         same_number(found.get("parameters"), right["parameters"], what, mistakes)

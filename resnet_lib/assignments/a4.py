@@ -19,7 +19,7 @@ from resnet_lib.checks.answers import function, kind, number, shaped
 
 OPTIONS = {
     "layout": ("channels last", "channels first"),
-    "labels": ("numbers", "one-hot"),
+    "labels": ("from zero", "from one"),
     "most_parameters": (100_000, 60_000, 40_000),
 }
 LAYOUTS = {
@@ -27,8 +27,9 @@ LAYOUTS = {
     "channels first": "(N, 3, 32, 32), with the channels first, as PyTorch has them",
 }
 LABELS = {
-    "numbers": "an int64 tensor of shape (N,) with the numbers 0 to 9",
-    "one-hot": "a float32 tensor of shape (N, 10), one at the class and zero elsewhere",
+    "from zero": "an int64 tensor of shape (N,) with the numbers 0 to 9 of the classes",
+    "from one": "an int64 tensor of shape (N,) with the numbers 1 to 10 of the classes, as other "
+    "languages count",
 }
 IMAGE_SIZE, SIZES = 32, (10, 14, 18)  # pixels: of an image, and of the objects
 CLASSES = len(scaled_shapes.CLASSES)
@@ -68,7 +69,7 @@ def images(draw: Draw, task: dict, count: int) -> tuple[Tensor, Tensor]:
 def question(draw: Draw, task: dict, training: int, unseen: int, budget: int) -> Question:
     """Images to learn from, and others to judge by."""
     x, labels = images(draw, task, training)
-    given = F.one_hot(labels, CLASSES).float() if task["labels"] == "one-hot" else labels
+    given = labels + 1 if task["labels"] == "from one" else labels
     held_out, answers = images(draw, task, unseen)
     inputs = {"images": x, "labels": given, "budget": budget, "held_out": held_out}
     return Question(inputs, {"labels": answers, "most_parameters": task["most_parameters"]})

@@ -11,7 +11,7 @@ def all_of_them() -> Iterator[tuple[int, list[str]]]:
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
             if name.isdigit():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):  # it has ended meanwhile
                     text = Path("/proc", name, "stat").read_bytes().decode("ascii", "replace")
                     yield int(name), text[text.rindex(")") + 2 :].split()
 

@@ -52,8 +52,8 @@ class Limits:
     seconds: float
     cell_seconds: float
     gigabytes: float
-    processes: int = 64
-    threads: int = 512
+    processes: int = 32
+    threads: int = 256
     disk_megabytes: int = 256
     cores: int = 1
 
@@ -205,7 +205,9 @@ class Sandbox:
             command, options = self._walled(notebook, shown or {})
         self.peer = Peer(command, **options)
         if Path("/proc/self/stat").exists():
-            threading.Thread(target=self._watch, daemon=True).start()
+            # Two threads, since the memory of processes that multiply takes long to count.
+            for watch in (self._watch_number, self._watch_memory):
+                threading.Thread(target=watch, daemon=True).start()
 
     def _walled(self, notebook: Path, shown: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
         files = {f"{WORK}/notebook{notebook.suffix}": str(notebook.resolve()), **shown}
@@ -284,16 +286,21 @@ class Sandbox:
                     found.append(pid)
         return found
 
-    def _watch(self) -> None:
-        """Stop everything where the processes together take too much."""
-        most = self.limits.gigabytes * GIGABYTE
+    def _watch_number(self) -> None:
+        """Stop everything where there are too many processes or threads."""
         while not self._over.wait(LOOK):
             family = processes.descendants(self.peer.process.pid)
             threads = sum(member["threads"] for member in family)
             if len(family) > self.limits.processes or threads > self.limits.threads:
-                return self.stop("processes")
+                self.stop("processes")
+
+    def _watch_memory(self) -> None:
+        """Stop everything where the processes together take too much memory."""
+        most = self.limits.gigabytes * GIGABYTE
+        while not self._over.wait(LOOK):
+            family = processes.descendants(self.peer.process.pid)
             if processes.exceeds(family, most):
-                return self.stop("memory")
+                self.stop("memory")
 
     def __enter__(self) -> "Sandbox":
         LIVE.add(self)

@@ -1,5 +1,5 @@
 # variant: 6
-"""Channels first, one-hot labels, and few parameters."""
+"""Channels first, classes from one to ten, and few parameters."""
 
 import time
 
@@ -27,6 +27,6 @@ def train_model(images, labels, seconds):
     while time.process_time() - start < 0.9 * seconds:
         rows = torch.randperm(len(images))[:32]
         sgd.zero_grad()
-        (-(F.log_softmax(net(images[rows]), 1) * labels[rows]).sum(1).mean()).backward()
+        F.cross_entropy(net(images[rows]), labels[rows] - 1).backward()
         sgd.step()
     return net.eval()

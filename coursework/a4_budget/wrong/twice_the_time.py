@@ -1,4 +1,4 @@
-# fails: form accuracy alone
+# fails: form
 """Doesn't look at the clock."""
 
 import time
