@@ -81,7 +81,7 @@ def longer(name: str, other: str) -> Variant:
     return object_size(name, images=100 * round(SHAPES * others / own / 100))
 
 
-def attention(name: str) -> Attention:
+def look_of(name: str) -> Attention:
     """What the networks of ``object_size`` look at; they are read, not trained again."""
     base = object_size(name)
     return Attention(base.spec, base.data, base.config, limits=base.limits)
@@ -129,7 +129,7 @@ EXPERIMENTS = {
     # Chapters 14 and 16: the network that comes with the package.
     "shipped": {checkpoint.SHIPPED: shipped()},
     # Chapter 16: what the networks of "object-size" look at; --weights names their folder.
-    "attention": {f"{name}-w16": attention(name) for name in DEPTHS},
+    "attention": {f"{name}-w16": look_of(name) for name in DEPTHS},
     # Chapter 9: small objects with one stage alone and with the pyramid.
     "pyramid": {level: location(level) for level in ("C2", "C5", "P2")},
     # Chapter 9: what the units look at, before and after training; and for the explorer v1, too.
