@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,7 +59,7 @@ class Cost(Variant):
         speeds: dict[str, list[float]] = {"training": [], "inference": []}
         for step in range(WARM_UP + self.steps):
             batch = batches[step % len(batches)]
-            for name, work in (("training", self.train_step), ("inference", infer)):
+            for name, work in (("training", train_step), ("inference", infer)):
                 device.synchronize(run.device)
                 started = time.perf_counter()
                 work(run, batch)
@@ -87,11 +88,12 @@ class Cost(Variant):
             "parameters": models.parameter_count(run.model),
         }
 
-    def train_step(self, run: train.Run, batch: tuple[Tensor, Tensor]) -> None:
-        """A step of the training loop itself, on one batch."""
-        train.train_one_epoch(
-            run.model, [batch], run.optimizer, run.device, run.scheduler, run.dtype, run.scaler
-        )
+
+def train_step(run: train.Run, batch: tuple[Tensor, Tensor]) -> None:
+    """A step of the training loop itself, on one batch."""
+    train.train_one_epoch(
+        run.model, [batch], run.optimizer, run.device, run.scheduler, run.dtype, run.scaler
+    )
 
 
 @torch.inference_mode()
@@ -104,9 +106,5 @@ def infer(run: train.Run, batch: tuple[Tensor, Tensor]) -> None:
 
 def spread(values: list[float]) -> dict[str, float]:
     """Median and quartiles."""
-    low, median, high = (
-        torch.tensor(values, dtype=torch.double)
-        .quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.double))
-        .tolist()
-    )
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return {"median": median, "low": low, "high": high}
