@@ -6,8 +6,7 @@ same protocol. Images are uint8 everywhere; ``augment.normalize`` makes them flo
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,8 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_lib import UserError, folders, scaled_shapes
+from resnet_lib.batches import batches, count_batches
 from resnet_lib.folders import FolderSet
 from resnet_lib.splits import Selection, derived_generator
+
+__all__ = ["FolderSet", "ImageSet", "batches", "count_batches", "load", "subset"]
 
 FASHION_FILE = Path(__file__).parent / "fashion" / "fashion.bin"
 FASHION_SHA256 = "85c825f86ec8b74d94104bd82e501a926eb1349b0aff194dc0773925e6c6c6b0"
@@ -312,39 +314,3 @@ def subset(data: ImageSet | FolderSet, indices: Tensor | Sequence[int]) -> Image
     else:
         content = {"paths": [data.paths[index] for index in indices.tolist()]}
     return replace(data, labels=data.labels[indices], attributes=attributes, **content)
-
-
-def batches(
-    data: ImageSet | FolderSet,
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    seed: int = 0,
-    epoch: int = 0,
-    drop_last: bool = False,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """uint8 images (n, C, H, W) and labels (n,), on the CPU; every image once.
-
-    The order depends on (seed, epoch) alone. The last batch may be short; drop_last leaves it out.
-    Files are read one batch ahead, in a thread that ends with the iterator.
-    """
-    if batch_size < 1:
-        raise UserError(f"batch_size must be 1 or more, got {batch_size}")
-    generator = derived_generator(seed, "epoch", epoch)
-    order = torch.randperm(len(data), generator=generator) if shuffle else torch.arange(len(data))
-    chunks = list(order.split(batch_size)) if len(order) else []
-    if drop_last and chunks and len(chunks[-1]) < batch_size:
-        chunks.pop()
-    if isinstance(data, ImageSet):
-        return ((data.read(chunk), data.labels[chunk]) for chunk in chunks)
-    return _read_ahead(data, chunks)
-
-
-def _read_ahead(data: FolderSet, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    with ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(data.read, chunk) for chunk in chunks[:1]]
-        for chunk, following in zip(chunks, [*chunks[1:], None], strict=False):
-            images = coming.pop().result()
-            if following is not None:
-                coming.append(pool.submit(data.read, following))
-            yield images, data.labels[chunk]

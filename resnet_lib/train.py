@@ -13,54 +13,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from resnet_lib import UserError, checkpoint, data
-from resnet_lib.augment import Augment, normalize
+from resnet_lib.augment import normalize
 from resnet_lib.device import choose_device, choose_precision, seed_everything
+from resnet_lib.recipes import Average, TrainConfig, hard, make_optimizer, warmup_cosine
 
-OPTIMIZERS = ("sgd", "adamw")
 Dataset: TypeAlias = data.ImageSet | data.FolderSet
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. ``lr`` is the peak, reached after the warm-up; "auto" asks the machine."""
-
-    epochs: int = 10
-    batch_size: int = 128
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 1.0
-    label_smoothing: float = 0.0
-    precision: str = "auto"
-    channels_last: bool = True
-    augment: Augment | None = field(default_factory=Augment)
-    seed: int = 0
-    device: str = "auto"
-
-    def __post_init__(self):
-        if self.optimizer not in OPTIMIZERS:
-            raise UserError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
-            )
-        if min(self.epochs, self.batch_size) < 1:
-            raise UserError("epochs and batch_size must be at least 1")
-        if not (self.lr > 0 and 0 <= self.warmup_epochs < self.epochs):
-            raise UserError("lr must be above 0, and warmup_epochs from 0 to below epochs")
-        if not (0 <= self.label_smoothing < 1 and self.weight_decay >= 0 and self.momentum >= 0):
-            raise UserError(
-                "label_smoothing must be in [0, 1), weight_decay and momentum at least 0"
-            )
-
-    @classmethod
-    def quick(cls) -> "TrainConfig":
-        """A short recipe for a narrow network on a CPU, about a minute."""
-        return cls(epochs=6, batch_size=64, lr=0.05, warmup_epochs=0.5)
-
-    @classmethod
-    def full(cls) -> "TrainConfig":
-        """A longer recipe for the full-width networks on a CUDA device."""
-        return cls(epochs=30, batch_size=256, lr=0.2, warmup_epochs=3.0, label_smoothing=0.1)
 
 
 @dataclass
@@ -96,16 +53,6 @@ class Evaluation:
         return F.cross_entropy(self.logits, self.labels).item()
 
 
-def warmup_cosine(step: int, total: int, warmup: int) -> float:
-    """Factor on the learning rate: linear from near 0 to 1, then a half cosine to 0.
-
-    Goyal et al. 2017, section 2.2; Loshchilov and Hutter 2016, equation 5, without restarts.
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    return (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
-
-
 def train_one_epoch(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -115,10 +62,16 @@ def train_one_epoch(
     dtype: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler | None = None,
     label_smoothing: float = 0.0,
+    parts: int = 1,
+    size: Callable[[Tensor], float] = len,
+    after_step: Callable[[Tensor], None] = lambda loss: None,
 ) -> tuple[float, float]:
     """One pass over batches of images (n, C, H, W) and labels (n,): mean loss and accuracy.
 
-    Both are weighted by examples and measured in training mode, while the weights change.
+    Both are weighted by examples and measured in training mode, while the weights change. Labels
+    may also be shares of the classes (n, K). A batch runs in ``parts``, whose gradients add up to
+    those of its mean loss. The mean is over ``size`` of the labels; ``after_step`` is called with
+    the loss of each step, on the device.
     """
     model.train()
     scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
@@ -126,17 +79,21 @@ def train_one_epoch(
     count = 0
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
         optimizer.zero_grad()
-        scaler.scale(loss).backward()
+        step_loss = torch.zeros((), device=device)
+        for x, y in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                logits = model(x)
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
+            scaler.scale(loss * (len(y) / size(labels))).backward()
+            step_loss += loss.detach() * len(y)
+            hits += (logits.argmax(1) == hard(y)).sum()
         scaler.step(optimizer)
         scaler.update()
         scheduler.step()
-        loss_sum += loss.detach() * len(labels)
-        hits += (logits.argmax(1) == labels).sum()
+        loss_sum += step_loss
         count += len(labels)
+        after_step(step_loss / len(labels))
     # The only wait for the device in the epoch: .item() in the loop would stop it at every batch.
     return loss_sum.item() / count, hits.item() / count
 
@@ -173,8 +130,11 @@ def training_batches(
         images = images.to(device, non_blocking=True)
         if config.augment:
             images = config.augment(images, generator)
-        images = normalize(images, dataset.mean, dataset.std)
-        yield images.contiguous(memory_format=layout), labels.to(device, non_blocking=True)
+        images = normalize(images, dataset.mean, dataset.std).contiguous(memory_format=layout)
+        labels = labels.to(device, non_blocking=True)
+        if config.mix:
+            images, labels = config.mix(images, labels, len(dataset.classes), generator)
+        yield images, labels
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -189,14 +149,6 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over all parameters."""
-    options = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), **options)
-    return torch.optim.SGD(model.parameters(), momentum=config.momentum, **options)
-
-
 class Run:
     """A model in training with all that its checkpoint must hold."""
 
@@ -206,6 +158,7 @@ class Run:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)
         self.optimizer = make_optimizer(model, config)
+        self.average = Average(self.model, config.average) if config.average else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.steps = max(1, steps_per_epoch(len(train), config.batch_size))
         total, warmup = config.epochs * self.steps, round(config.warmup_epochs * self.steps)
@@ -220,6 +173,16 @@ class Run:
             "data": describe(train) | {"examples": len(train)},
         }
 
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is evaluated and kept: the model, or the average of its weights."""
+        return self.average.model if self.average else self.model
+
+    def after_step(self, loss: Tensor) -> None:
+        """What is due when the weights have changed."""
+        if self.average:
+            self.average.update(self.model)
+
     def state(self) -> dict[str, Any]:
         """Everything that continues the run, as tensors and plain data."""
         return {
@@ -228,6 +191,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
             "random": checkpoint.random_states(),
             "epoch": len(self.history.epochs),
             "history": self.history.epochs,
@@ -247,6 +211,8 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         checkpoint.restore_random_states(state["random"])
         self.history.epochs = state["history"]
 
@@ -259,7 +225,7 @@ class Run:
         if self.history.best is latest:
             chosen = {"epoch": latest["epoch"], "val_accuracy": latest["val_accuracy"]}
             metadata = {"data": self.identity["data"], **chosen}
-            checkpoint.save_weights(folder / checkpoint.BEST, self.model, metadata)
+            checkpoint.save_weights(folder / checkpoint.BEST, self.kept, metadata)
         checkpoint.save(folder / checkpoint.LAST, self.state())
 
 
@@ -287,7 +253,8 @@ def fit(
 
     With ``out``, that folder gets last.pt (the whole state) and best.safetensors (the weights of
     the best epoch on ``val``) after each epoch; ``resume`` continues where last.pt stands, on a
-    CPU to the same bits, and starts from the beginning where there is none.
+    CPU to the same bits, and starts from the beginning where there is none. At the end the model
+    holds the weights of the last epoch, averaged where the configuration asks for it.
     """
     seed_everything(config.seed)
     run = Run(model, train, config)
@@ -308,13 +275,13 @@ def fit(
         lr = run.optimizer.param_groups[0]["lr"]
         loss, accuracy = train_one_epoch(
             model, batches, run.optimizer, run.device, run.scheduler, run.dtype, run.scaler,
-            config.label_smoothing,
+            config.label_smoothing, config.accumulate, after_step=run.after_step,
         )  # fmt: skip
         if not math.isfinite(loss):
             saved = folder and epoch > 1
             kept = f"; the last good state is {folder / checkpoint.LAST}" if saved else ""
             raise UserError(f"the loss is {loss} in epoch {epoch} (lr {lr:.3g}): lower lr{kept}")
-        result = evaluate(model, val, run.device)
+        result = evaluate(run.kept, val, run.device)
         seconds = time.perf_counter() - started
         run.history.epochs.append(
             {
@@ -333,4 +300,6 @@ def fit(
         )
         if folder:
             run.save(folder)
+    if run.average:
+        model.load_state_dict(run.average.model.state_dict())
     return run.history

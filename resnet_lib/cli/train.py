@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_lib import checkpoint, device, models, records, train
+from resnet_lib import checkpoint, device, models, recipes, records, train
 from resnet_lib.cli import options
 
 
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
     command.add_argument("--weight-decay", type=float, help="instead of the recipe's")
     command.add_argument("--warmup-epochs", type=float, help="instead of the recipe's")
     command.add_argument("--label-smoothing", type=float, help="instead of the recipe's")
-    command.add_argument("--optimizer", help=f"{' or '.join(train.OPTIMIZERS)} (sgd)")
+    command.add_argument("--optimizer", help=f"{' or '.join(recipes.OPTIMIZERS)} (sgd)")
     command.add_argument(
         "--no-augment", action="store_true", help="train on the images as they are"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resnet_lib import UserError, checkpoint, cifar, device, models, records, train
 from resnet_lib.augment import Augment
-from resnet_lib.experiments import measures
+from resnet_lib.experiments import ablation, measures
 from resnet_lib.experiments.attention import Attention
 from resnet_lib.experiments.costs import Cost
 from resnet_lib.experiments.variant import Location, Variant
@@ -106,6 +106,25 @@ def shipped() -> Variant:
     return replace(quick, config=config, half=True)
 
 
+def full_width(name: str) -> Variant:
+    """The whole network with chapter 11's short recipe."""
+    base = quarter_width(name)
+    return replace(base, spec=base.spec | {"width": 64})
+
+
+def with_images(count: int) -> Variant:
+    """Fewer training images, passed over as often as gives the number of updates of all 9,000."""
+    base = quarter_width("resnet50")
+    epochs = round(base.config.epochs * 9_000 / count)
+    # The validation part decides nothing here; a look at it after each of many epochs costs time.
+    return replace(
+        base,
+        data=base.data | {"limit": count},
+        config=replace(base.config, epochs=epochs, warmup_epochs=0.5 * 9_000 / count),
+        limits={"val": 200, "test": 2_000},
+    )
+
+
 EXPERIMENTS = {
     # Chapter 5: depth without and with shortcuts.
     "degradation": {
@@ -115,6 +134,12 @@ EXPERIMENTS = {
     },
     # Chapter 11: what one minute of training gives, and how far it varies with the seed.
     "quick": {f"{name}-w16": quarter_width(name) for name in DEPTHS},
+    # Chapter 10: what more training images are worth.
+    "data-size": {f"n{count}": with_images(count) for count in (500, 1000, 2000, 4000, 9000)},
+    # Chapter 11: the networks at full width.
+    "full": {f"{name}-w64": full_width(name) for name in DEPTHS},
+    # Chapter 12: each part of a recipe switched alone.
+    "ablation": ablation.variants(),
     # Chapter 15, planned in book/results/PLANS.md before the first run: depth and object size.
     # The same runs tell chapter 16 where these networks look.
     "object-size": {
