@@ -10,7 +10,6 @@ import sys
 import tarfile
 import threading
 import time
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torchvision import datasets
+from toys import numbered
 
 from resnet_lib import UserError, data, scaled_shapes
 from resnet_lib.splits import SPLITS
@@ -414,40 +414,12 @@ class TestNoDownload:
             data.load(name, root=tmp_path / "root", download=True)
 
 
-# ---------------------------------------------------------------- subsets and batches
-
-
-def small(count=23):
-    return data.ImageSet(
-        images=torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 2, 2),
-        labels=torch.arange(count) % 3,
-        classes=("a", "b", "c"),
-        mean=(0.5,),
-        std=(0.5,),
-        name="small",
-        split="train",
-        attributes={"size": torch.arange(count) * 10},
-    )
-
-
-@pytest.fixture
-def lazy(tmp_path):
-    """A FolderSet with the same 23 images as ``small``."""
-    for index in range(23):
-        path = tmp_path / "abc"[index % 3] / f"{index:02}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.new("L", (2, 2), index).save(path)
-    return data.load(tmp_path, "train+val", image_size=2, channels=1)
-
-
-def seen(*arguments, **options):
-    images = [images for images, _ in data.batches(*arguments, **options)]
-    return [index for batch in images for index in batch[:, 0, 0, 0].tolist()]
+# ---------------------------------------------------------------- subsets
 
 
 @pytest.mark.parametrize("indices", [[4, 2, 2], torch.tensor([4, 2, 2]), (4, 2, 2)])
 def test_subset(indices):
-    part = data.subset(small(), indices)
+    part = data.subset(numbered(), indices)
     assert part.images[:, 0, 0, 0].tolist() == [4, 2, 2]
     assert part.labels.tolist() == [1, 2, 2]
     assert part.attributes["size"].tolist() == [40, 20, 20]
@@ -455,104 +427,14 @@ def test_subset(indices):
 
 
 def test_subset_by_a_mask_or_of_nothing():
-    assert data.subset(small(), small().labels == 1).labels.tolist() == [1] * 8
-    assert len(data.subset(small(), [])) == 0
+    assert data.subset(numbered(), numbered().labels == 1).labels.tolist() == [1] * 8
+    assert len(data.subset(numbered(), [])) == 0
 
 
 def test_an_image_set_is_a_data_set_for_a_data_loader():
-    images, labels = next(iter(torch.utils.data.DataLoader(small(), batch_size=4)))
-    assert torch.equal(images, small().read([0, 1, 2, 3]))
+    images, labels = next(iter(torch.utils.data.DataLoader(numbered(), batch_size=4)))
+    assert torch.equal(images, numbered().read([0, 1, 2, 3]))
     assert labels.tolist() == [0, 1, 2, 0]
-
-
-def test_in_order_with_a_short_last_batch():
-    found = list(data.batches(small(), 10))
-    assert [len(labels) for _, labels in found] == [10, 10, 3]
-    assert seen(small(), 10) == list(range(23))
-    assert torch.equal(torch.cat([labels for _, labels in found]), small().labels)
-
-
-def test_drop_last():
-    assert len(seen(small(), 10, drop_last=True)) == 20
-    assert len(seen(small(20), 10, drop_last=True)) == 20
-    assert seen(small(5), 10, drop_last=True) == []
-
-
-def test_shuffled_every_image_comes_once_and_order_depends_on_seed_and_epoch_alone():
-    orders = {
-        key: seen(small(), 10, shuffle=True, seed=key[0], epoch=key[1])
-        for key in [(0, 0), (0, 1), (1, 0), (1, 1)]
-    }
-    assert all(Counter(order) == Counter(range(23)) for order in orders.values())
-    assert len(set(map(tuple, orders.values()))) == 4
-    torch.manual_seed(99)
-    assert seen(small(), 7, shuffle=True, seed=0, epoch=1) == orders[0, 1]
-
-
-def test_labels_follow_the_images():
-    for images, labels in data.batches(small(), 10, shuffle=True):
-        assert torch.equal(images[:, 0, 0, 0] % 3, labels)
-
-
-def test_an_empty_set_has_no_batches():
-    assert list(data.batches(data.subset(small(), []), 10)) == []
-    assert list(data.batches(data.subset(small(), []), 10, shuffle=True)) == []
-
-
-@pytest.mark.parametrize("size", [0, -1])
-def test_impossible_batch_sizes_are_refused_at_once(size):
-    with pytest.raises(UserError, match=f"batch_size must be 1 or more, got {size}"):
-        data.batches(small(), size)
-
-
-def test_batches_from_files_are_complete(lazy):
-    assert Counter(seen(lazy, 10, shuffle=True)) == Counter(range(23))
-    assert len(seen(lazy, 10, drop_last=True)) == 20
-    for images, labels in data.batches(lazy, 10, shuffle=True):
-        assert torch.equal(images[:, 0, 0, 0] % 3, labels)
-    assert list(data.batches(data.subset(lazy, []), 10)) == []
-
-
-def test_files_are_read_one_batch_ahead(lazy, monkeypatch):
-    reads = []
-    ready = threading.Event()
-    real = data.FolderSet.read
-
-    def read(self, indices):
-        reads.append(indices.tolist())
-        if len(reads) == 2:
-            ready.set()
-        return real(self, indices)
-
-    monkeypatch.setattr(data.FolderSet, "read", read)
-    iterator = data.batches(lazy, 10)
-    next(iterator)
-    assert ready.wait(10)
-    time.sleep(0.05)
-    assert reads == [list(range(10)), list(range(10, 20))]
-    iterator.close()
-
-
-def test_stopping_early_leaves_no_thread(lazy):
-    before = threading.active_count()
-    for _ in data.batches(lazy, 2):
-        assert threading.active_count() > before
-        break
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
-    assert len(seen(lazy, 2)) == 23
-    assert threading.active_count() == before
-
-
-def test_an_error_while_reading_ahead_reaches_the_reader(lazy):
-    with open(lazy.paths[12], "w") as file:
-        file.write("not an image")
-    iterator = data.batches(lazy, 10)
-    next(iterator)
-    with pytest.raises(UserError, match="is not a readable image"):
-        next(iterator)
 
 
 def test_the_classes_of_fashion_have_torchvisions_names():

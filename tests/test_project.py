@@ -36,7 +36,8 @@ NAMED_IN_REQUIREMENTS = ("jupyter-book", "torch", "torchvision", "matplotlib", "
 MAY_IMPORT = {
     "blocks": set(),
     "models": {"blocks"},
-    "data": {"folders", "scaled_shapes", "splits"},
+    "data": {"batches", "folders", "scaled_shapes", "splits"},
+    "batches": {"splits"},
     "folders": {"splits"},
     "scaled_shapes": set(),
     "metrics": set(),

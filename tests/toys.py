@@ -27,3 +27,17 @@ def make_model(seed=0, width=4, name="resnet18"):
     """A narrow network for the toy images."""
     torch.manual_seed(seed)
     return models.build(name, 2, width=width, stem="small", in_channels=1)
+
+
+def numbered(count=23):
+    """Images of 2 x 2 pixels: image i is of the level i and of the class i % 3."""
+    return data.ImageSet(
+        images=torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 2, 2),
+        labels=torch.arange(count) % 3,
+        classes=("a", "b", "c"),
+        mean=(0.5,),
+        std=(0.5,),
+        name="small",
+        split="train",
+        attributes={"size": torch.arange(count) * 10},
+    )

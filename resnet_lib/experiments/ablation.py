@@ -52,7 +52,8 @@ def with_dropout(head_dropout: float = 0.0, branch_dropout: float = 0.0, **spec)
 
 def variants() -> dict[str, Variant]:
     """The base, and a variant for each switch."""
-    base = Variant(SPEC, {"name_or_folder": "fashion"}, BASE, with_dropout)
+    fashion, limits = {"name_or_folder": "fashion"}, {"fitted": 2_000}
+    base = Variant(SPEC, fashion, BASE, with_dropout, limits=limits)
     recipes = {name: replace(base, config=replace(BASE, **c)) for name, c in RECIPES.items()}
     networks = {name: replace(base, spec=SPEC | change) for name, change in NETWORKS.items()}
     return {"base": base, **recipes, **networks}
