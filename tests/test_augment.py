@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from torchvision.transforms import v2
 
 from resnet_lib import UserError
-from resnet_lib.augment import Augment, normalize
+from resnet_lib.augment import Augment, Mix, normalize
 
 
 def seeded(seed=0):
@@ -117,3 +117,59 @@ def test_normalized_with_its_own_statistics_an_image_set_has_mean_0_and_deviatio
     out = normalize(images, (values.mean().item(),), (values.std(correction=0).item(),))
     assert_close(out.mean().item(), 0.0, atol=1e-5, rtol=0)
     assert_close(out.std(correction=0).item(), 1.0, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mix", [Mix(mixup=0.4), Mix(cutmix=1.0), Mix(mixup=0.4, cutmix=1.0)])
+def test_labels_are_mixed_in_the_shares_of_the_pixels(mix):
+    # Image i is i everywhere, so the mean of a mixture tells the share of the partner before it.
+    images = torch.arange(8.0).view(-1, 1, 1, 1).expand(-1, 3, 16, 16).contiguous()
+    labels, shares = torch.arange(8), []
+    for seed in range(100):
+        mixed, targets = mix(images, labels, 8, seeded(seed))
+        share = targets[torch.arange(8), labels]
+        assert_close(share, share[:1].expand(8))
+        expected = share * images[:, 0, 0, 0] + (1 - share) * images.roll(1, 0)[:, 0, 0, 0]
+        assert_close(mixed.mean((1, 2, 3)), expected)
+        assert_close(targets.sum(1), torch.ones(8))
+        assert_close(targets[torch.arange(8), labels.roll(1)], 1 - share)
+        shares.append(share[0].item())
+    assert min(shares) < 0.2 and max(shares) > 0.8 and len(set(shares)) > 30
+
+
+def test_cutmix_pastes_one_rectangle_and_mixup_none():
+    images = torch.arange(4.0).view(-1, 1, 1, 1).expand(-1, 1, 12, 12).contiguous()
+    for seed in range(50):
+        mixed, _ = Mix(cutmix=1.0)(images, torch.arange(4), 4, seeded(seed))
+        pasted = mixed[2, 0] == 1
+        assert bool((pasted | (mixed[2, 0] == 2)).all())
+        rows, columns = pasted.any(1).sum(), pasted.any(0).sum()
+        assert pasted.sum() == rows * columns
+        mixed, _ = Mix(mixup=1.0)(images, torch.arange(4), 4, seeded(seed))
+        assert len(mixed[2].unique()) == 1
+
+
+def test_with_both_each_is_used_about_half_of_the_time():
+    images = torch.arange(2.0).view(-1, 1, 1, 1).expand(-1, 1, 12, 12).contiguous()
+    both = Mix(mixup=1.0, cutmix=1.0)
+    drawn = [both(images, torch.arange(2), 2, seeded(seed))[0] for seed in range(400)]
+    blended = sum(bool(((mixed > 0) & (mixed < 1)).all()) for mixed in drawn)
+    assert 150 < blended < 250
+
+
+@pytest.mark.parametrize("kind, theirs", [("mixup", v2.MixUp), ("cutmix", v2.CutMix)])
+def test_the_shares_are_distributed_as_torchvisions(kind, theirs):
+    images, labels = torch.zeros(2, 1, 32, 32), torch.tensor([0, 1])
+    ours = [Mix(**{kind: 1.0})(images, labels, 2, seeded(s))[1][0, 0].item() for s in range(2000)]
+    torch.manual_seed(0)
+    reference = theirs(alpha=1.0, num_classes=2)
+    others = [reference(images, labels)[1][0, 0].item() for _ in range(2000)]
+    # Kolmogorov and Smirnov: the largest distance of the two distributions, at the level of 0.1 %.
+    grid = torch.linspace(0, 1, 101)
+    one, two = ((torch.tensor(v)[:, None] <= grid + 1e-6).double().mean(0) for v in (ours, others))
+    assert (one - two).abs().max() < 1.95 * (2 / 2000) ** 0.5
+
+
+@pytest.mark.parametrize("wrong", [{}, {"mixup": -1.0}, {"cutmix": -0.1, "mixup": 1.0}])
+def test_mixing_nothing_is_refused(wrong):
+    with pytest.raises(UserError, match="mixup and cutmix"):
+        Mix(**wrong)
