@@ -3,6 +3,11 @@
 import shutil
 from contextlib import contextmanager
 
+import build_book
+import nbformat
+import notebooks
+from notebooks import ROOT
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -24,3 +29,20 @@ def opened(chromium, address, size=DESKTOP, **options):
     context.close()
     assert asked and not [url for url in asked if not url.startswith(("file:", "data:"))]
     assert not [error for error in errors if error != THEMES_OWN]
+
+
+def book_of_one_page(tmp_path_factory, name, texts):
+    """The address of a page with these Markdown cells, built as the book's chapters are."""
+    source = tmp_path_factory.mktemp(name)
+    for folder in ("_ext", "_static"):
+        shutil.copytree(ROOT / "book" / folder, source / "book" / folder)
+    shutil.copy(ROOT / "_config.yml", source)
+    shutil.copy(ROOT / "book" / "references.bib", source / "book")
+    notebooks.set_repository("", source)
+    toc = f"format: jb-book\nroot: book/index\nchapters:\n  - file: book/{name}\n"
+    (source / "_toc.yml").write_text(toc)
+    (source / "book" / "index.md").write_text("# Book\n\n{{ colab }}\n")
+    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
+    notebooks.write(nbformat.v4.new_notebook(cells=cells), source / "book" / f"{name}.ipynb")
+    html = build_book.jupyter_book(source, tmp_path_factory.mktemp("pages"))
+    return (html / "book" / f"{name}.html").as_uri()

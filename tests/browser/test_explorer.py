@@ -4,16 +4,12 @@ Needs Chromium and the Python package playwright, which drives it; skipped witho
 """
 
 import base64
-import shutil
 
-import build_book
 import explorer
 import explorer_data
-import nbformat
-import notebooks
 import pytest
 import torch
-from browsing import CHROMIUM, DESKTOP, PHONE, opened
+from browsing import CHROMIUM, DESKTOP, PHONE, book_of_one_page, opened
 from notebooks import ROOT
 
 from resnet_lib import models, pyramid, records
@@ -30,25 +26,13 @@ CHOICES = [
     for version in explorer_data.VERSIONS
     for stage in ("C2", "C3", "C4", "C5")
 ]
-TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/09_scale\n"
 
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory):
     """A book with one page that has the explorer."""
-    source = tmp_path_factory.mktemp("explorer")
-    for folder in ("_ext", "_static"):
-        shutil.copytree(ROOT / "book" / folder, source / "book" / folder)
-    shutil.copy(ROOT / "_config.yml", source)
-    shutil.copy(ROOT / "book" / "references.bib", source / "book")
-    notebooks.set_repository("", source)
-    (source / "_toc.yml").write_text(TOC)
-    (source / "book" / "index.md").write_text("# Book\n\n{{ colab }}\n")
     texts = ("# 9. Scale", f"{explorer.HEADING}\n\nMove.", "## Next\n\nThe text goes on.")
-    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
-    notebooks.write(nbformat.v4.new_notebook(cells=cells), source / "book" / "09_scale.ipynb")
-    html = build_book.jupyter_book(source, tmp_path_factory.mktemp("pages"))
-    return (html / "book" / "09_scale.html").as_uri()
+    return book_of_one_page(tmp_path_factory, "09_scale", texts)
 
 
 @pytest.fixture

@@ -3,20 +3,14 @@
 Needs Chromium and the Python package playwright, which drives it; skipped without them.
 """
 
-import shutil
-
-import build_book
-import nbformat
 import notebooks
 import pytest
 import self_tests
-from browsing import CHROMIUM, DESKTOP, PHONE, opened
-from notebooks import ROOT
+from browsing import CHROMIUM, DESKTOP, PHONE, book_of_one_page, opened
 
 pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
-TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/01_questions\n"
 QUESTIONS = [
     question
     for path in notebooks.chapters()
@@ -28,19 +22,8 @@ SUMMARY = "article details:not([class]) > summary"
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """A book with one page that has every question."""
-    source = tmp_path_factory.mktemp("questions")
-    for folder in ("_ext", "_static"):
-        shutil.copytree(ROOT / "book" / folder, source / "book" / folder)
-    shutil.copy(ROOT / "_config.yml", source)
-    shutil.copy(ROOT / "book" / "references.bib", source / "book")
-    notebooks.set_repository("", source)
-    (source / "_toc.yml").write_text(TOC)
-    (source / "book" / "index.md").write_text("# Book\n\n{{ colab }}\n")
     texts = ["# 1. Questions", self_tests.INTRODUCTION, *map(self_tests.write, QUESTIONS)]
-    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
-    notebooks.write(nbformat.v4.new_notebook(cells=cells), source / "book" / "01_questions.ipynb")
-    html = build_book.jupyter_book(source, tmp_path_factory.mktemp("pages"))
-    return (html / "book" / "01_questions.html").as_uri()
+    return book_of_one_page(tmp_path_factory, "01_questions", texts)
 
 
 @pytest.fixture
