@@ -291,6 +291,16 @@ def test_bars_format_their_numbers():
     assert [text.xy for text in axes.texts] == [(0.256, 0), (0, 1)]  # beside the bars, not on them
 
 
+def test_bars_with_two_intervals_draw_the_wider_one_thin_and_the_narrower_one_thick():
+    axes = plots.bars({"a": (1, 0.5, 2, -1, 4)}, "change (points)", points=True).axes[0]
+    (thin,) = axes.containers[0].lines[2]
+    assert thin.get_segments()[0][:, 0].tolist() == [-1, 4]
+    thick = axes.lines[-2]  # before the line at zero
+    assert thick.get_xdata().tolist() == [0.5, 2]
+    assert thick.get_linewidth() > 2 * thin.get_linewidth()[0]
+    assert axes.texts[0].xy == (4, 0)
+
+
 # Images
 
 

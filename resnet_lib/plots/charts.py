@@ -105,11 +105,12 @@ def lines(series: dict, xlabel: str, ylabel: str, logx: bool = False, logy: bool
 def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> Figure:
     """{label: value} or {label: (value, low, high)}, one row each, with the interval drawn.
 
+    (value, low, high, lowest, highest) has a second, wider interval, drawn as a thinner line.
     ``text`` formats the numbers. Bars start at zero; ``points`` suit small differences far from it,
     and differences that may have either sign: then a dashed line marks zero.
     """
     rows = [as_array(value).reshape(-1) for value in values.values()]
-    if not rows or any(len(row) not in (1, 3) for row in rows):
+    if not rows or any(len(row) not in (1, 3, 5) for row in rows):
         raise UserError("bars needs at least one label with a value or (value, low, high)")
     figure = BookFigure(0.9 + 0.42 * len(rows))
     axes = figure.subplots()
@@ -118,9 +119,12 @@ def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> 
             axes.plot(value, y, "o", color=BLUE, markersize=7)
         else:
             axes.barh(y, value, height=0.6, color=SKY, edgecolor=BLUE)
-        low, high = interval or (value, value)
+        ends = [value, *interval]
+        low, high = min(ends), max(ends)
         if interval:
             axes.errorbar(value, y, xerr=[[value - low], [high - value]], color=BLACK, capsize=4)
+        if len(interval) == 4:
+            axes.plot(interval[:2], (y, y), color=BLACK, linewidth=5, solid_capstyle="butt")
         number, end = format(value, text).replace("-", "−"), high if points else max(high, 0)
         axes.annotate(number, (end, y), (6, 0), textcoords="offset points", va="center")
     if points and min(row.min() for row in rows) < 0 < max(row.max() for row in rows):
