@@ -117,7 +117,7 @@ def load(name: str) -> list[Record]:
             records = [read(path) for path in sorted((folder / name).glob("*.json"))]
             return sorted(records, key=lambda record: (record.variant, record.seed))
     known = sorted(
-        {path.name for folder in FOLDERS if folder.is_dir() for path in folder.iterdir()}
+        {path.parent.name for folder in FOLDERS for path in folder.glob("*/*.json")}
     )
     raise UserError(f"no recorded experiment {name!r}; there are: {', '.join(known) or 'none'}")
 
