@@ -122,9 +122,10 @@ def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> 
         ends = [value, *interval]
         low, high = min(ends), max(ends)
         if interval:
-            axes.errorbar(value, y, xerr=[[value - low], [high - value]], color=BLACK, capsize=4)
+            reach = [[value - low], [high - value]]
+            axes.errorbar(value, y, xerr=reach, color=BLACK, capsize=4, zorder=1)
         if len(interval) == 4:
-            axes.plot(interval[:2], (y, y), color=BLACK, linewidth=5, solid_capstyle="butt")
+            axes.plot(interval[:2], (y, y), color=SKY, linewidth=7, solid_capstyle="butt", zorder=1.5)
         number, end = format(value, text).replace("-", "−"), high if points else max(high, 0)
         axes.annotate(number, (end, y), (6, 0), textcoords="offset points", va="center")
     if points and min(row.min() for row in rows) < 0 < max(row.max() for row in rows):
