@@ -32,14 +32,13 @@ def batches(
     shuffle: bool = False,
     seed: int = 0,
     epoch: int = 0,
-    drop_last: bool = False,
     at_least: int = 1,
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
     """uint8 images (n, C, H, W) and labels (n,), on the CPU; every image once.
 
-    The order depends on (seed, epoch) alone. The last batch may be short; drop_last leaves it out.
+    The order depends on (seed, epoch) alone. The last batch may be short.
     at_least: if fewer examples than this are left for the last batch, they join the one before.
     rank, world: process ``rank`` of ``world`` gets its share of each batch, so ``batch_size`` is
     that of all processes together. They all get the same number of batches, and together the
@@ -57,9 +56,8 @@ def batches(
             f"{few} must be at least {world}, one image for each process, "
             f"got {min(batch_size, len(data))}"
         )
-    examples = len(data) - (len(data) % batch_size if drop_last else 0)
-    count = count_batches(examples, batch_size, max(at_least, world))
-    bounds = [*range(0, batch_size * count, batch_size), examples]
+    count = count_batches(len(data), batch_size, max(at_least, world))
+    bounds = [*range(0, batch_size * count, batch_size), len(data)]
     if hasattr(data, "stream"):
         sizes = [stop - start for start, stop in pairwise(bounds)]
         return read_ahead(data.stream(sizes, shuffle, seed, epoch, rank, world))

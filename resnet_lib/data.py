@@ -1,7 +1,8 @@
 """Images with labels: the embedded Fashion-MNIST subset, generated shapes, downloads, any folder.
 
-``load`` returns an ``ImageSet`` (in memory) or a ``FolderSet`` (decoded when read); both have the
-same protocol. Images are uint8 everywhere; ``augment.normalize`` makes them floats on the device.
+``load`` returns an ``ImageSet`` (in memory) or a ``FolderSet`` (decoded when read), which have the
+same protocol, or a ``ShardSet`` (read in a row). Images are uint8 everywhere;
+``augment.normalize`` makes them floats on the device.
 """
 
 import hashlib
@@ -16,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnet_lib import UserError, folders, scaled_shapes
+from resnet_lib import UserError, folders, scaled_shapes, shards
 from resnet_lib.batches import batches, count_batches
 from resnet_lib.folders import FolderSet
+from resnet_lib.shards import ShardSet
 from resnet_lib.splits import Selection, derived_generator
 
-__all__ = ["FolderSet", "ImageSet", "batches", "count_batches", "load", "subset"]
+__all__ = ["FolderSet", "ImageSet", "ShardSet", "batches", "count_batches", "load", "subset"]
 
 FASHION_FILE = Path(__file__).parent / "fashion" / "fashion.bin"
 FASHION_SHA256 = "85c825f86ec8b74d94104bd82e501a926eb1349b0aff194dc0773925e6c6c6b0"
@@ -94,8 +96,10 @@ def load(
     strict: bool = False,
     val_fraction: float = 0.1,
     **options,
-) -> ImageSet | FolderSet:
-    """One split of "fashion", "scaled-shapes", "cifar10", "imagenette" or a folder of images.
+) -> ImageSet | FolderSet | ShardSet:
+    """One split of "fashion", "scaled-shapes", "cifar10", "imagenette" or a folder.
+
+    A folder holds images, in a sub-folder for each class, or shards, *.tar files (see shards.py).
 
     split: "train" (without the validation part), "val", "train+val" or "test". Validation is a
     part ``val_fraction`` of the training part, stratified and fixed by ``seed``, unless a folder
@@ -110,7 +114,7 @@ def load(
     fetched without ``download=True``.
     strict: refuse unreadable files instead of skipping them with a warning.
     options: ``sizes`` of scaled-shapes in pixels; ``size`` of imagenette, "full", "320px" or
-    "160px" (the default).
+    "160px" (the default); ``buffer`` of shards, the examples that a shuffled epoch draws from.
     Raises UserError on whatever the user can put right.
     """
     if channels not in (None, 1, 3):
@@ -120,19 +124,25 @@ def load(
     selection = Selection(split, limit, seed, val_fraction)
     root = Path(root or os.environ.get("RESNET_LIB_DATA") or "~/.cache/resnet_lib").expanduser()
     request = _Request(selection, image_size, channels, root, download, strict)
-    loader, known = LOADERS.get(str(name_or_folder), (None, ()))
+    loader, known = LOADERS.get(str(name_or_folder)) or _folder_loader(Path(name_or_folder))
     if unknown := sorted(set(options) - set(known)):
         has = f"its options are {', '.join(known)}" if known else "it has no options of its own"
         raise UserError(f"{name_or_folder} has no option {unknown[0]!r}: {has}")
-    if loader is not None:
-        return loader(request, **options)
-    folder = Path(name_or_folder).expanduser()
-    if not folder.exists():
+    return loader(request, **options)
+
+
+def _folder_loader(folder: Path) -> tuple[Callable, tuple[str, ...]]:
+    """What loads from it, and the names of that loader's own options."""
+    place = folder.expanduser()
+    if not place.exists():
         raise UserError(
             f"data must be one of {', '.join(LOADERS)} or a folder; "
-            f"there is no folder {str(name_or_folder)!r}"
+            f"there is no folder {str(folder)!r}"
         )
-    return _folder(folder.resolve().name, folders.find_parts(folder), request)
+    name = place.resolve().name
+    if shards.find_parts(place):
+        return partial(_shards, name, place), ("buffer",)
+    return partial(_folder, name, folders.find_parts(place)), ()
 
 
 def _statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -272,6 +282,24 @@ def _obtain(name: str, make: Callable, url: str, md5: str, request: _Request):
         raise UserError(f"{name}: {url} could not be fetched ({error}): {by_hand}") from error
 
 
+def _shards(name: str, folder: Path, request: _Request, buffer: int = shards.BUFFER) -> ShardSet:
+    chosen = shards.choose_shards(folder, request.selection, STATISTICS_SAMPLE)
+    size, channels = request.image_size or 224, request.channels or 3
+    mean, std = _statistics([folders.decode_all(chosen.sample, min(size, 224), channels)])
+    return ShardSet(
+        chosen.paths,
+        chosen.counts,
+        chosen.classes,
+        mean,
+        std,
+        name,
+        request.selection.split,
+        size,
+        channels,
+        buffer,
+    )
+
+
 def _folder(
     name: str, parts: dict[str, Path], request: _Request, names: tuple[str, ...] = ()
 ) -> FolderSet:
@@ -306,6 +334,8 @@ LOADERS = {
 
 def subset(data: ImageSet | FolderSet, indices: Tensor | Sequence[int]) -> ImageSet | FolderSet:
     """The same kind of set with these images, in this order. A mask of booleans serves as well."""
+    if isinstance(data, ShardSet):
+        raise UserError("shards are read in a row, so they have no subset: use fewer shards")
     indices = torch.as_tensor(indices)
     indices = indices.nonzero().flatten() if indices.dtype == torch.bool else indices.long()
     attributes = {key: values[indices] for key, values in data.attributes.items()}
