@@ -31,15 +31,24 @@ class Augment:
         if self.crop_padding < 0:
             raise UserError(f"crop_padding must be 0 or more pixels, got {self.crop_padding}")
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        rows: slice = slice(None),
+        total: int | None = None,
+    ) -> Tensor:
         """(N, C, H, W) -> the same shape, dtype and device. ``generator`` is on the CPU.
 
         The random numbers are drawn on the CPU, always in the same number, so that every device
-        augments alike and switching one of the two off leaves the other as it was.
+        augments alike and switching one of the two off leaves the other as it was. Where the
+        images are the ``rows`` of a batch of ``total`` that several processes share, each is
+        augmented as one process would do it.
         """
         count, height, width = len(images), images.shape[-2], images.shape[-1]
-        shifts = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
-        flips = torch.rand(count, generator=generator) < 0.5
+        drawn = count if total is None else total
+        shifts = torch.randint(2 * self.crop_padding + 1, (2, drawn), generator=generator)[:, rows]
+        flips = (torch.rand(drawn, generator=generator) < 0.5)[rows]
         if self.crop_padding:
             down, right = shifts.to(images.device)
             padded = F.pad(images, [self.crop_padding] * 4)

@@ -3,25 +3,40 @@
 Both are read as tensors and plain data only: a file can never run code.
 """
 
+import errno
 import json
 import os
 import random
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from resnet_lib import UserError, models
 
-VERSION = 1
-LAST, BEST, RECORD = "last.pt", "best.safetensors", "record.json"
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+VERSION = 2
+LAST, BEST, RECORD, LOCK = "last.pt", "best.safetensors", "record.json", ".lock"
+# What a run of version 1 did not choose, since there was nothing to choose.
+SINCE_1 = {
+    "decay_norms": True,
+    "freeze_norms": False,
+    "average": 0.0,
+    "accumulate": 1,
+    "mix": None,
+}
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = "resnet50-w16-fashion"  # the network that comes with the package
 
@@ -41,6 +56,38 @@ def open_run(folder: str | Path, resume: bool = False) -> Path:
     return folder
 
 
+@contextmanager
+def hold(folder: str | Path, resume: bool = False) -> Iterator[Path]:
+    """``open_run``, and no other process can hold the folder meanwhile; UserError if one does.
+
+    The system drops the lock with the process, however that ends. Where the file system has no
+    locks, there is none.
+    """
+    folder = Path(folder)
+    if not resume:
+        open_run(folder)  # says what is there, before a file of ours is
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "a") as file:
+        _lock(file.fileno(), folder)
+        open_run(folder, resume)  # under the lock: another may have begun and ended meanwhile
+        for part in folder.glob(".*.part"):  # of a process that was killed as it wrote
+            part.unlink(missing_ok=True)
+        yield folder
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"another run is writing to {folder}: wait for its end, or choose another folder"
+        ) from None
+    except OSError:  # a network drive without locks
+        pass
+
+
 def write_atomically(path: str | Path, write: Callable[[str], Any]) -> None:
     """Call ``write`` with a temporary name, then rename: readers see the old file or the new one.
 
@@ -53,15 +100,20 @@ def write_atomically(path: str | Path, write: Callable[[str], Any]) -> None:
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:
         kept = "the file that was there is kept" if path.exists() else "nothing was written"
-        raise UserError(f"cannot write {path}: {error} ({kept})") from error
+        raise UserError(f"cannot write {path}: {_reason(error)} ({kept})") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line. torch's and safetensors' own types say "disk full" in other words."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    words = [os.strerror(number) for number in full]
+    if getattr(error, "errno", None) in full or any(word in str(error) for word in words):
+        return f"the disk is full: make room, then resume ({error})"
+    return " ".join(str(error).split())
 
 
 def random_states() -> dict[str, Any]:
@@ -89,7 +141,12 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
     """Write the whole state of a run: tensors, numbers, strings, lists and dictionaries."""
-    write_atomically(path, lambda part: torch.save({"version": VERSION, **state}, part))
+
+    def write(part: str) -> None:
+        with open(part, "wb") as file:  # by Python, whose errors say that a disk is full
+            torch.save({"version": VERSION, **state}, file)
+
+    write_atomically(path, write)
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -113,9 +170,22 @@ def load(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(state, dict) or "model" not in state:
         raise UserError(f"{path} is no checkpoint of a training run: it holds no 'model'")
-    if state.get("version") != VERSION:
-        found = state.get("version")
-        raise UserError(f"{path} has format {found}, this version reads {VERSION}: train it again")
+    return migrate(state, path)
+
+
+def migrate(state: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """A state of an older version as one of this; UserError for one that nothing is known of.
+
+    Version 2 added fields to the configuration, and averaged weights.
+    """
+    found = state.get("version")
+    if found not in (1, VERSION):
+        newer = isinstance(found, int) and found > VERSION
+        way = "update resnet_lib" if newer else "train it again"
+        raise UserError(f"{path} has format {found}, this version reads 1 to {VERSION}: {way}")
+    if found == 1:
+        config = SINCE_1 | state.get("config", {})
+        state = {"average": {}, **state, "version": VERSION, "config": config}
     return state
 
 
@@ -140,7 +210,8 @@ def save_weights(
     if half:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     header = {"resnet_lib": json.dumps({"version": VERSION, "spec": model.spec, **metadata})}
-    write_atomically(path, lambda part: save_file(weights, part, metadata=header))
+    content = serialized(weights, metadata=header)
+    write_atomically(path, lambda part: Path(part).write_bytes(content))
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

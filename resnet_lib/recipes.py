@@ -20,7 +20,9 @@ class TrainConfig:
 
     ``decay_norms`` says whether the weight decay also pulls at biases and batch norms. ``average``
     is the decay of an average of the weights, 0 for none (see ``Average``). ``accumulate`` cuts a
-    batch into so many parts that run one after another, to fit a smaller memory.
+    batch into so many parts that run one after another, to fit a smaller memory. ``freeze_norms``
+    keeps the batch norms' statistics as they are at the start. ``batch_size`` is that of all
+    processes together.
     """
 
     epochs: int = 10
@@ -30,6 +32,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_norms: bool = True
+    freeze_norms: bool = False
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.0
     average: float = 0.0
@@ -99,6 +102,26 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, **options)
     return torch.optim.SGD(parameters, momentum=config.momentum, **options)
+
+
+class FrozenNorm(nn.BatchNorm2d):
+    """A batch norm that normalises by its running statistics in training too, and keeps these."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        # By hand: torch 2.14's backward pass of a batch norm in evaluation mode crashes on a CPU
+        # with channels last and several threads.
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+
+def freeze_norms(model: nn.Module) -> None:
+    """Keep the statistics of all batch norms; their weights and biases go on learning."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = FrozenNorm
 
 
 class Average:

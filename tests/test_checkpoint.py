@@ -31,9 +31,8 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path, mon
     checkpoint.save(path, a_state())
     before = path.read_bytes()
 
-    def fail(state, part):
-        with open(part, "wb") as file:
-            file.write(b"half")
+    def fail(state, file):
+        file.write(b"half")
         raise failure
 
     monkeypatch.setattr(torch, "save", fail)
@@ -48,8 +47,8 @@ def test_the_file_is_never_half_written(tmp_path, monkeypatch):
     checkpoint.save(path, a_state())
     real = torch.save
 
-    def look(state, part):
-        real(state, part)
+    def look(state, file):
+        real(state, file)
         assert checkpoint.load(path)["epoch"] == 2  # the old one is whole while the new is written
 
     monkeypatch.setattr(torch, "save", look)

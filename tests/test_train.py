@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_at_once_promises_no_saved_state(toy, toy_val,
     model = make_model()
     with torch.no_grad():
         model.fc.weight.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"loss is nan in epoch 1 .*lower lr$"):
+    with pytest.raises(UserError, match=r"loss is nan in epoch 1, step 1 of 3 .*lower lr$"):
         train.fit(model, toy, toy_val, TINY, out=tmp_path / "run", log=silent)
 
 
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(toy, t
         with torch.no_grad():
             model.fc.weight.fill_(float("nan"))
 
-    with pytest.raises(UserError, match=r"loss is nan in epoch 2 \(lr .*last.pt"):
+    with pytest.raises(UserError, match=r"loss is nan in epoch 2, step 1 of 3 .*last\.pt"):
         train.fit(model, toy, toy_val, config, out=tmp_path / "run", log=break_it)
     assert checkpoint.load(tmp_path / "run" / "last.pt")["epoch"] == 1
 
