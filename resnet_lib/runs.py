@@ -241,7 +241,8 @@ def enough_memory(doing: str, ways: list[str]) -> Iterator[None]:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether torch or Python could not get the memory that it asked for."""
-    words = ("DefaultCPUAllocator", "not enough memory", "out of memory")
+    # The last is what oneDNN says where it gets no memory for itself.
+    words = ("DefaultCPUAllocator", "not enough memory", "out of memory", "create a primitive")
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
     return isinstance(error, kinds) or any(word in str(error) for word in words)
 

@@ -346,12 +346,14 @@ def in_the_state_dict():
     return "The running statistics of the batch norms"
 
 
-def images_for_half_the_error():
-    def error(count):
-        return math.sqrt(0.9 * 0.1 / count)
-
-    assert round(100 * error(1000)) == 1
-    return thousands(next(n for n in (2000, 4000, 10_000) if error(n) <= error(1000) / 2))
+def memory_with_adamw():
+    layer = nn.Linear(999, 1000)  # a million parameters
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.zeros(1, 999)).sum().backward()
+    optimizer.step()
+    parameters = sum(p.nbytes for p in layer.parameters())
+    state = sum(v.nbytes for values in optimizer.state.values() for v in values.values())
+    return f"{25 * (2 * parameters + state) / 1e6:.0f} MB"
 
 
 MATRIX = torch.tensor([[8, 2, 0], [1, 9, 0], [0, 3, 7]])
@@ -476,7 +478,7 @@ COMPUTED = {
     "11.1": mean_by_examples,
     "11.2": rate_half_way,
     "11.5": in_the_state_dict,
-    "11.8": images_for_half_the_error,
+    "11.8": memory_with_adamw,
     "14.1": precision_of_the_middle,
     "14.2": always_cat,
     "14.3": lower_log_loss,

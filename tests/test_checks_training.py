@@ -207,3 +207,53 @@ def test_stems():
         ],
         seeds=[0],
     )
+
+
+def scales(finite, start, interval, shrink=0.5, reset=True, anew=True, late=0, grow=2):
+    scale, good, found = start, 0, []
+    for fine in finite:
+        if fine:
+            good += 1
+            if good >= interval + late:
+                scale, good = scale * grow, 0 if anew else good
+        else:
+            scale, good = scale * shrink, 0 if reset else good
+        found.append(scale)
+    return found
+
+
+def torchs_scales(finite, start, interval):
+    scaler = torch.amp.GradScaler("cpu", init_scale=start, growth_interval=interval)
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    found = []
+    for fine in finite:
+        scaler.scale(weight.sum()).backward()
+        weight.grad.fill_(1.0 if fine else float("inf"))
+        scaler.step(optimizer)
+        scaler.update()
+        found.append(scaler.get_scale())
+    return torch.tensor(found)
+
+
+def test_scales():
+    def variant(**options):
+        return lambda *given: scales(*given, **options)
+
+    judged(
+        checks.check_scales,
+        right=[scales, torchs_scales],
+        wrong=[
+            (variant(reset=False), "an overflow should begin the counting anew"),
+            (variant(anew=False), "after a doubling, the counting should begin anew"),
+            (variant(late=1), "too late"),
+            (variant(late=-1), "too early"),
+            (variant(shrink=1), "never halved"),
+            (variant(grow=1), "never doubled"),
+            (variant(shrink=0.25), "but yours is 256"),
+            (lambda f, s, i: [s, *scales(f, s, i)[:-1]], "before each step"),
+            (lambda f, s, i: [s, *scales(f, s, i)], "not the one before the first"),
+            (lambda f, s, i: scales(f, s, i)[:-1], "scales"),
+            (scales([True], 1024.0, 3), "scales(finite, start, interval)"),
+        ],
+    )

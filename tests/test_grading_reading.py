@@ -4,12 +4,14 @@ import json
 import os
 
 import grading_cases as cases
+import homework
 import pytest
 
 from resnet_lib import UserError
 from resnet_lib.assignments.items import FOREIGN
+from resnet_lib.authoring import author
 from resnet_lib.grading import notebook
-from resnet_lib.grading.flags import flags, of_origins
+from resnet_lib.grading.flags import COPIED, flags, of_origins, of_solution
 
 
 def names(folder):
@@ -190,3 +192,23 @@ def test_an_assignment_may_allow_more():
 def test_flags_survive_any_source():
     for cell in ("(" * 5000, "\0", "x = " + "-" * 100_000 + "1", "é" * 10, "!" * 99, "a.b.c = 1"):
         assert flags([cell], 0, FOREIGN) == []
+
+
+def test_the_books_own_solution_is_flagged():
+    published = frozenset(f"value{n}=first{n}+second{n}" for n in range(50))
+    lines = [f"    value{n} = first{n} + second{n}" for n in range(50)]
+    few = int(COPIED * 50) - 1
+    assert of_solution(["\n".join(lines[:few])], published) == []
+    assert of_solution(["x = 1", *lines[:20], *lines[:20]], published) == [
+        "has 20 of the 50 lines of the book's own solution"
+    ]
+    assert of_solution(lines, frozenset()) == []
+
+
+@pytest.mark.parametrize("name", homework.folders())
+def test_own_answers_are_not_taken_for_the_books(name):
+    published = author.telling_lines(homework.folders()[name] / "master.ipynb")
+    assert len(published) > 20
+    for answer in homework.answers(name, "right"):
+        assert of_solution([answer.path.read_text(encoding="utf-8")], published) == []
+    assert of_solution(homework.solution_code(name, 2027), published)

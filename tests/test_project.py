@@ -36,8 +36,11 @@ NAMED_IN_REQUIREMENTS = ("jupyter-book", "torch", "torchvision", "matplotlib", "
 MAY_IMPORT = {
     "blocks": set(),
     "models": {"blocks"},
-    "data": {"batches", "folders", "scaled_shapes", "splits"},
+    "data": {"batches", "folders", "scaled_shapes", "shards", "splits"},
     "batches": {"splits"},
+    "shards": {"folders", "shard_file", "splits"},
+    "shard_file": {"folders"},
+    "leakage": set(),
     "folders": {"splits"},
     "scaled_shapes": set(),
     "metrics": set(),

@@ -76,3 +76,34 @@ def test_its_options_exist(option):
     actions = make_parser()._subparsers._group_actions[0].choices
     known = {text for name in ("author", "grade") for text in actions[name]._option_string_actions}
     assert option in known
+
+
+def test_a_plan_hands_in_each_assignment_once_and_after_its_chapters():
+    read, handed_in = set(), []
+    for _, before, meetings, work in rows("week"):
+        for text in (before, meetings):
+            for first, last in re.findall(r"chapters? (\d+)(?: to (\d+))?", text):
+                read |= set(range(int(first), int(last or first) + 1))
+            read |= {int(number) for number in re.findall(r"(?:and|,) (\d+)", text)}
+        for name in re.findall(r"\*\*(a\d)\*\*", work):
+            needed = next(row[2] for row in rows("sheet") if row[0] == name)
+            assert set(map(int, re.findall(r"\d+", needed))) <= read, name
+            handed_in.append(name)
+    assert handed_in == assignments.names()
+
+
+def test_its_lines_are_short():
+    assert all(len(line) <= 100 for line in GUIDE.splitlines() if not line.startswith("|"))
+
+
+@pytest.mark.parametrize("folder", [f for f in FOLDERS.values() if (f / "rubric.md").exists()])
+def test_a_rubric_has_levels_and_a_marked_example(folder):
+    text = (folder / "rubric.md").read_text(encoding="utf-8")
+    tables = [part for part in text.split("\n\n") if part.startswith("| question")]
+    levels, example = ([line.split("|")[1:-1] for line in each.splitlines()[2:]] for each in tables)
+    assert len(levels) == len(example) == 5 and all(len(row) == 4 for row in levels)
+    points = [int(row[1]) for row in example]
+    assert set(points) <= {0, 1, 2} and len(set(points)) > 1
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    assert f"{words[sum(points)].capitalize()} points." in text
+    assert "\n> " in text

@@ -153,7 +153,7 @@ def source(bugs) -> str:
     return re.sub(r"\n {16}(?=\n {12}\))", "", text)  # the empty line of a bug that leaves one out
 
 
-def placeholders(variant: int) -> dict[str, str]:
+def placeholders(variant: int) -> dict[str, str | list[str]]:
     """For the master: the broken code, the catalogue, and the answers for teachers."""
     bugs = planted(variant)
     right = {name: line for _, line, name in MARKED.findall(SOURCE)}
@@ -164,6 +164,7 @@ def placeholders(variant: int) -> dict[str, str]:
     return {
         "broken": source(bugs),
         "catalogue": "\n".join(f"- `{name}`: {BUGS[name][1]}" for name in names),
+        "planted": bugs,
         "answers": "\n".join(answers),
         "catalogue_length": str(len(BUGS)),
     }

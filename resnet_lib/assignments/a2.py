@@ -143,8 +143,17 @@ def _no_norm(block: nn.Module) -> nn.Module:
     return block
 
 
-def mistaken(task: dict, arguments: list) -> Iterator[tuple[nn.Module, str]]:
-    """Blocks with a mistake each, and the mistake in words."""
+def mistaken(task: dict, arguments: list) -> list[tuple[nn.Module, str]]:
+    """Blocks with a mistake each, and the mistake in words; shared, as the right ones are."""
+    return _mistaken(tuple((option, task[option]) for option in OPTIONS), *arguments)
+
+
+@functools.cache
+def _mistaken(choices: tuple, *arguments: int) -> list[tuple[nn.Module, str]]:
+    return list(_made_with_mistakes(dict(choices), arguments))
+
+
+def _made_with_mistakes(task: dict, arguments: tuple) -> Iterator[tuple[nn.Module, str]]:
     other = {"3x3": "1x1", "1x1": "3x3"}[task["stride_in"]]
     words = f"the {other.replace('x', '×')} convolution strides; the sheet asks for the other one"
     if arguments[2] > 1:

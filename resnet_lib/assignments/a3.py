@@ -104,11 +104,11 @@ def question(draw: Draw, task: dict, training: bool | None = None) -> Question:
         "arguments": arguments,
         "weights": weights,
         "head": [draw.normal(*net.fc.weight.shape), draw.normal(*net.fc.bias.shape)],
-        "x": draw.normal(4, 3, size, size),
+        "x": draw.normal(2, 3, size, size),
         "training": training,
     }
     if training:
-        inputs["upstream"] = draw.normal(4, arguments[1])
+        inputs["upstream"] = draw.normal(2, arguments[1])
     return Question(inputs, {"task": task})
 
 

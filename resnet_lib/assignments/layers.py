@@ -4,6 +4,7 @@ The names of a student's layers are free, so weights are handed over by the kern
 numbers of a batch norm by its channels. Questions choose sizes such that no two kernels are alike.
 """
 
+import itertools
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,12 +18,15 @@ Weights = dict[str, list[Tensor]]  # "kernels", and "norms" of the rows scale, s
 
 
 def choose(name: str, variant: int, options: Mapping[str, Sequence]) -> dict[str, Any]:
-    """One value for each option: the first ones for variant 0, random others for any other."""
-    first = {option: values[0] for option, values in options.items()}
-    dice, chosen = random.Random(f"{name}/{variant}"), first
-    while variant != 0 and chosen == first:
-        chosen = {option: dice.choice(values) for option, values in options.items()}
-    return chosen
+    """One value for each option: the first ones for variant 0, others for any other.
+
+    The variants from 1 on go through all other combinations in an order that looks random, so two
+    of them ask the same only where as many lie between them as there are combinations.
+    """
+    first, *others = itertools.product(*options.values())
+    random.Random(name).shuffle(others)
+    chosen = others[(variant - 1) % len(others)] if variant else first
+    return dict(zip(options, chosen, strict=True))
 
 
 def draw_weights(draw: Draw, kernels: Iterable[tuple[int, ...]], norms: Iterable[int]) -> Weights:

@@ -12,7 +12,8 @@ KEPT_TAGS = {"hide-cell", "setup"}
 SHORTEST = 16  # letters of a line, blanks left out, that may not stand in a student's file
 # Blanks left out: what nearly every module has says nothing about a solution.
 TRIVIAL = re.compile(r"super\(\)\.__init__\(\)|(with|@)torch\.no_grad\(\):?|(import|from)\w.*|"
-                     r"def(__init__|forward)\(self.*\)(->\w+)?:|if__name__.*")  # fmt: skip
+                     r"def(__init__|forward)\(self.*\)(->\w+)?:|if__name__.*|"
+                     r"assert(?P<same>\w+),(?P=same)")  # fmt: skip
 
 
 def assignment_of(master: Path, name: str | None = None) -> Assignment:
@@ -27,46 +28,66 @@ def questions(
     master: Path, variant: int | None = None, assignment: str | None = None
 ) -> list[files.Cell]:
     """The cells that students get; UserError where a solution could reach them."""
+    made = _cells(master, variant, assignment, for_teachers=False)
+    refuse_leaks(made, secrets(master))
+    return made
+
+
+def solved(
+    master: Path, variant: int | None = None, assignment: str | None = None
+) -> list[files.Cell]:
+    """The cells for teachers: the sheet of that variant with solutions and remarks."""
+    return _cells(master, variant, assignment, for_teachers=True)
+
+
+def _cells(
+    master: Path, variant: int | None, assignment: str | None, for_teachers: bool
+) -> list[files.Cell]:
     cells, own, whole = _opened(master, assignment)
     variant = own if variant is None else variant
     known = variants.values(whole, variant, master.resolve().parent)
-    made, secret = [], []
+    made = []
     for number, cell in enumerate(cells, 1):
         kind, source, where = cell["cell_type"], cell["source"], f"{master.name}, cell {number}"
-        stripped = strip.strip(kind, source, where, known)
+        text = strip.strip(kind, source, where, known, solved=for_teachers).source
         if strip.is_teachers(kind, source):
-            secret += [(line, number) for line in source.split("\n")[1:]] if kind == "code" else []
-            continue
-        secret += [(line, number) for line in stripped.solution]
-        text = stripped.source
+            if not for_teachers:
+                continue
+            text = text.partition("\n")[2]
         if kind == "code":
-            text = without_gaps(variants.set_variant(text, variant))
+            text = variants.set_asked(variants.set_variant(text, variant), known, where)
+            text = without_gaps(text)
         else:
             text = variants.fill(text, known, where)
         tags = [tag for tag in cell.get("metadata", {}).get("tags", []) if tag in KEPT_TAGS]
         made.append(files.bare(kind, text, len(made) + 1, tags))
-    refuse_leaks(made, secret)
     return made
 
 
-def solved(master: Path, assignment: str | None = None) -> list[files.Cell]:
-    """The cells for teachers: solutions and remarks, for the variant that the master answers."""
-    cells, own, whole = _opened(master, assignment)
-    known = variants.values(whole, own, master.resolve().parent)
-    made = []
-    for number, cell in enumerate(cells, 1):
-        kind, source, where = cell["cell_type"], cell["source"], f"{master.name}, cell {number}"
-        text = strip.strip(kind, source, where).source
-        if strip.is_teachers(kind, source):
-            text = text.partition("\n")[2]
-        text = variants.fill(text, known, where) if kind == "markdown" else without_gaps(text)
-        tags = [tag for tag in cell.get("metadata", {}).get("tags", []) if tag in KEPT_TAGS]
-        made.append(files.bare(kind, text, len(made) + 1, tags))
-    return made
+def secrets(master: Path) -> list[tuple[str, int]]:
+    """The lines that students must not see, each with the number of the master's cell."""
+    found = []
+    for number, cell in enumerate(_code_and_text(master), 1):
+        source, where = variants.without_asked(cell["source"]), f"{master.name}, cell {number}"
+        if cell["cell_type"] == "code":
+            stripped = strip.strip("code", source, where)
+            teachers = strip.is_teachers("code", source)
+            lines = source.split("\n")[1:] if teachers else stripped.solution
+            found += [(line, number) for line in lines]
+    return found
+
+
+def telling_lines(master: Path) -> frozenset[str]:
+    """What to search for in a file that should hold nothing of the master's solutions."""
+    return frozenset(filter(None, (telling(line) for line, _ in secrets(master))))
+
+
+def _code_and_text(master: Path) -> list[files.Cell]:
+    return [cell for cell in files.read(master)["cells"] if cell["cell_type"] != "raw"]
 
 
 def _opened(master: Path, name: str | None) -> tuple[list[files.Cell], int, Assignment]:
-    cells = [cell for cell in files.read(master)["cells"] if cell["cell_type"] != "raw"]
+    cells = _code_and_text(master)
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
     return cells, variants.own_variant(code), assignment_of(master, name)
 

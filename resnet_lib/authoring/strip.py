@@ -62,12 +62,19 @@ def is_teachers(kind: str, source: str) -> bool:
     return source.split("\n", 1)[0] == (TEACHER_CODE if kind == "code" else TEACHER_TEXT)
 
 
-def strip(kind: str, source: str, where: str, texts: Mapping[str, str] | None = None) -> Stripped:
-    """The cell without its solutions; UserError names the cell and line of a faulty mark.
+def strip(
+    kind: str,
+    source: str,
+    where: str,
+    texts: Mapping[str, str] | None = None,
+    solved: bool = False,
+) -> Stripped:
+    """The cell without its solutions, or, ``solved``, without the students' lines in their place.
 
-    ``texts`` fills the VARIANT blocks; without it, solutions and variants stay and only the marks
-    and the students' lines go.
+    ``texts`` fills the VARIANT blocks; without it, the cell is as the master runs it: solved, and
+    with the blocks as they stand. UserError names the cell and line of a faulty mark.
     """
+    solved = solved or texts is None
     if kind != "code":
         _refuse_in_text(source, where)
         return Stripped(source)
@@ -82,12 +89,12 @@ def strip(kind: str, source: str, where: str, texts: Mapping[str, str] | None = 
                 out.append(line)
             elif block == "SOLUTION":
                 taken.append(line)
-                out += [line] if texts is None else []
+                out += [line] if solved else []
             elif block == "STUDENT":
                 shown = re.fullmatch(r"\s*# ?(.*)", line)
                 if not shown and line.strip():
                     raise UserError(f"{place}: the students' lines have to be comments: {line!r}")
-                if texts is not None and shown:
+                if shown and not solved:
                     out.append((indent + shown[1]).rstrip())
             elif texts is None:
                 out.append(line)
@@ -99,11 +106,11 @@ def strip(kind: str, source: str, where: str, texts: Mapping[str, str] | None = 
             block, start = mark.split()[2], number
             if block == "SOLUTION":
                 pending = len(out), indent + BLANK
-                out += [indent + BLANK] if texts is not None else []
+                out += [] if solved else [indent + BLANK]
             elif block == "STUDENT":
                 if pending is None:
                     raise UserError(f"{place}: a STUDENT block has to follow a SOLUTION directly")
-                if texts is not None:
+                if not solved:
                     del out[pending[0]]
             else:
                 pending, name = None, mark.split()[3]

@@ -1,5 +1,11 @@
-"""What differs from one year's sheet to the next: ``{{name}}`` in the text, VARIANT in the code."""
+"""What differs from one year's sheet to the next.
 
+``{{name}}`` in the text; in the code the line ``VARIANT = number``, and in solutions, where they
+go by what is asked, the dictionary ``ASKED``, whose values are written anew for each variant.
+"""
+
+import ast
+import json
 import re
 import runpy
 from collections.abc import Mapping
@@ -14,6 +20,8 @@ NEARLY = re.compile(r"\{\{|\}\}|(?<!\{)\{[a-z_]\w*\}\}")
 SET = re.compile(r"^VARIANT = (\d+)$", re.MULTILINE)
 NEARLY_SET = re.compile(r"^.*\bVARIANT\s*(?::[^=\n]*)?=(?!=).*$", re.MULTILINE)
 AS_ARGUMENT = re.compile(r"\bvariant=VARIANT\b")
+ASKED = re.compile(r"^ASKED = (\{\n(?: {4}.*\n)+\})$", re.MULTILINE)
+NEARLY_ASKED = re.compile(r"^.*\bASKED\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 OWN = "variants.py"
 
 
@@ -67,3 +75,32 @@ def own_variant(sources: list[str]) -> int:
 def set_variant(source: str, variant: int) -> str:
     """The code with that variant."""
     return SET.sub(f"VARIANT = {variant}", source)
+
+
+def set_asked(source: str, known: Mapping[str, Any], where: str) -> str:
+    """The code with what is known of each name in ``ASKED``.
+
+    UserError where the dictionary isn't written as ``set_asked`` writes it, or has a name of which
+    nothing is known.
+    """
+
+    def written(found: re.Match) -> str:
+        try:
+            names = list(ast.literal_eval(found[1]))
+        except (SyntaxError, ValueError, TypeError):
+            names = [""]
+        for name in names:
+            if name not in known:
+                names_known = ", ".join(sorted(known))
+                raise UserError(f"{where}: ASKED can't have {name!r}; there are {names_known}")
+        values = [f"    {json.dumps(name)}: {json.dumps(known[name])},\n" for name in names]
+        return f"ASKED = {{\n{''.join(values)}}}"
+
+    if NEARLY_ASKED.search(ASKED.sub("", source)):
+        raise UserError(f"{where}: write ASKED = {{, then a line for each name, then }}")
+    return ASKED.sub(written, source)
+
+
+def without_asked(source: str) -> str:
+    """The code without that dictionary: it says what the sheet says, and tells no solution."""
+    return ASKED.sub("", source)

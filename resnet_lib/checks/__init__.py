@@ -19,6 +19,7 @@ from resnet_lib.checks import (
     comparison,
     convolution,
     costs,
+    dataset,
     degradation,
     explanation,
     introduction,
@@ -27,6 +28,8 @@ from resnet_lib.checks import (
     networks,
     normalisation,
     pyramid,
+    recipes,
+    scaling,
     training,
 )
 from resnet_lib.checks.verdict import Mismatch, Verdict, check
@@ -42,7 +45,10 @@ PARTS = (
     bottlenecks,
     networks,
     pyramid,
+    dataset,
     training,
+    recipes,
+    scaling,
     metrics,
     comparison,
     explanation,

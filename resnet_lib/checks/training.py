@@ -283,3 +283,55 @@ def check_stems(runs: dict) -> str:
         raise Mismatch("no seed makes a difference: does it reach the weights and the batches?")
     lines = (f"{' '.join(name)} {v.mean():.3f} ± {v.std():.3f}" for name, v in values.items())
     return "; ".join(lines)
+
+
+def _scales(
+    finite: list[bool], start: float, interval: int, grow: float = 2.0, shrink: float = 0.5,
+    reset: bool = True, anew: bool = True, extra: int = 0, lowered: bool = True,
+) -> list[float]:  # fmt: skip
+    """The scale after each step; the options make it wrong in one way each."""
+    scale, good, found = float(start), 0, []
+    for fine in finite:
+        if not fine:
+            scale, good = scale * (shrink if lowered else 1.0), 0 if reset else good
+        else:
+            good += 1
+            if good >= interval + extra:
+                scale, good = scale * grow, 0 if anew else good
+        found.append(scale)
+    return found
+
+
+@check
+def check_scales(scales: Callable, *, draw: Draw) -> str:
+    """Exercise 11.6: scales(finite, start, interval) -> the loss scale after each step."""
+    scales = function(scales, "scales(finite, start, interval)")
+    wrong = {
+        "an overflow should begin the counting anew": {"reset": False},
+        "after a doubling, the counting should begin anew": {"anew": False},
+        "the doubling comes a step too late: count the step itself": {"extra": 1},
+        "the doubling comes a step too early": {"extra": -1},
+        "it is never halved": {"lowered": False},
+        "it is never doubled": {"grow": 1.0},
+    }
+    for interval in (3, 2, 4):
+        steps = (draw.integers(0, 3, 12) > 0).tolist()
+        # Every mistake shows in these: a row cut by an overflow, and a long row.
+        rows = [True] * (interval - 1) + [False] + [True] * (2 * interval + 1) + [False, True]
+        finite = rows + steps
+        expected = _scales(finite, 1024.0, interval)
+        found = numbers(scales(list(finite), 1024.0, interval), "the scales")
+        if len(found) == len(expected) + 1 and found[1:] == expected:
+            raise Mismatch("give the scale after each step only, not the one before the first")
+        if len(found) != len(expected):
+            raise Mismatch(f"there are {len(finite)} steps, but {len(found)} scales")
+        if found == expected:
+            continue
+        if found == [1024.0, *expected[:-1]]:
+            raise Mismatch("these are the scales before each step; asked for are those after it")
+        for words, options in wrong.items():
+            if found == _scales(finite, 1024.0, interval, **options):
+                raise Mismatch(words)
+        at = next(i for i, pair in enumerate(zip(found, expected, strict=True)) if len({*pair}) > 1)
+        raise Mismatch(f"after step {at + 1} it is {expected[at]:g}, but yours is {found[at]:g}")
+    return "the scales are those of torch's GradScaler for three intervals"

@@ -4,11 +4,12 @@ A user's mistake ends with one line and exit code 2; a traceback is a bug.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from resnet_lib import UserError, __version__
-from resnet_lib.cli import author, evaluate, experiment, grade, predict, train
+from resnet_lib import UserError, __version__, distributed
+from resnet_lib.cli import author, bench, evaluate, experiment, grade, predict, train
 
 EXAMPLES = """examples:
   A quarter-width ResNet-50 on the images that come with the package, about a minute:
@@ -17,6 +18,8 @@ EXAMPLES = """examples:
   How good is it on the test part, and what does it say of a picture?
     python -m resnet_lib evaluate --checkpoint runs/1/best.safetensors --data fashion
     python -m resnet_lib predict --checkpoint runs/1/best.safetensors shoe.png
+  How fast is training on this machine, beside a tutorial's loop and the machine's peak?
+    python -m resnet_lib bench --json speed.json
   Mark a folder of students' notebooks:
     python -m resnet_lib grade handed-in --assignment a2 --out marks
 
@@ -40,7 +43,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (train, evaluate, predict, experiment, author, grade):
+    for module in (train, evaluate, predict, experiment, bench, author, grade):
         module.add(commands)
     return parser
 
@@ -53,14 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.line = line
         args.run(args)
     except UserError as error:
-        print(f"resnet_lib: {error}", file=sys.stderr)
+        rank = int(os.environ.get("RANK", 0))  # torchrun's number of the process
+        print(f"resnet_lib: {error}{f' (process {rank})' if rank else ''}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(
-            "\nresnet_lib: interrupted; what was saved after the last epoch is kept, "
-            "--resume continues there",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        if distributed.rank() == 0:
+            said = "; ".join(["interrupted", *map(str, stop.args)])
+            print(f"\nresnet_lib: {said}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone: nothing to complain about
         sys.stderr.close()

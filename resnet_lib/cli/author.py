@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "--solution",
         type=Path,
         metavar="OUT",
-        help="also, or instead, write the solved notebook for teachers, of the master's variant",
+        help="also, or instead, write the solved notebook for teachers, of the same variant",
     )
 
 
@@ -49,5 +49,5 @@ def run(args: argparse.Namespace) -> None:
         files.write(questions(args.master, args.variant, args.assignment), args.student)
         print(f"{args.student}: for students, no line of a solution is in it")
     if args.solution is not None:
-        files.write(solved(args.master, args.assignment), args.solution)
+        files.write(solved(args.master, args.variant, args.assignment), args.solution)
         print(f"{args.solution}: for teachers, with the solutions")

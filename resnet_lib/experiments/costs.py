@@ -8,35 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resnet_lib import UserError, device, models, train
 from resnet_lib.experiments.variant import Variant
+from resnet_lib.memory import saved_bytes
 
 WARM_UP = 2  # steps that are not timed: the first ones allocate and choose kernels
-
-
-def saved_bytes(model: nn.Module, images: Tensor, dtype: torch.dtype) -> int:
-    """Bytes that the forward pass of a training step keeps for the backward pass.
-
-    Each tensor's memory counts once, the copies of weights in another number format included;
-    parameters and the images themselves don't count.
-    """
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), images)}
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            output = model(images)
-        # The graph holds what was noted until here, so no address was used twice.
-        del output
-    return sum(kept.values())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
+
+from resnet_lib.authoring.author import squeezed
 
 # Of the package, what holds the judges; from elsewhere, what reaches around the language.
 INNER = ("resnet_lib.assignments", "resnet_lib.grading", "resnet_lib.checks.")
@@ -10,6 +12,7 @@ REACHING = ("ctypes", "inspect", "importlib.import_module", "torch.hub", "sys._g
 COMPUTED = {"exec", "eval", "__import__", "compile"}
 SETTINGS = ("torch.backends", "warnings", "matplotlib", "np.", "numpy")
 LONGEST = 80
+COPIED = 0.2  # of the solution's lines; answers of one's own share hardly any
 
 
 def flags(cells: Iterable[str], variant: int, foreign: tuple[str, ...]) -> list[str]:
@@ -114,6 +117,15 @@ def variants(node: ast.AST) -> list[int]:
     if "VARIANT" in named and isinstance(value, ast.Constant) and type(value.value) is int:
         return [value.value]
     return []
+
+
+def of_solution(cells: Iterable[str], published: Set[str]) -> list[str]:
+    """A flag where a notebook has most lines of the solution that comes with the book."""
+    lines = {squeezed(line) for cell in cells for line in cell.splitlines()}
+    shared = len(lines & published)
+    if not published or shared < COPIED * len(published):
+        return []
+    return [f"has {shared} of the {len(published)} lines of the book's own solution"]
 
 
 def of_origins(origins: Iterable[str], foreign: tuple[str, ...]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import resnet_lib
 from resnet_lib import UserError, assignments
 from resnet_lib.assignments.items import HIDDEN_COLLECT, Assignment, Item
+from resnet_lib.authoring import author
 from resnet_lib.grading import feedback, flags, notebook, sandbox
 from resnet_lib.grading.collecting import Answer, Collected, Collector, first_line
 from resnet_lib.grading.judging import Judge
@@ -150,6 +151,7 @@ class Grader:
         self.own = sorted(options.coursework.glob("*.py")) if options.coursework else []
         source = options.coursework and options.coursework / HIDDEN_COLLECT
         self.source = source.read_bytes() if source and source.exists() else b""
+        self.published = published_lines(options.coursework)
         own_file = Path(options.assignment)
         inside, shown = options.assignment, {}
         if own_file.suffix == ".py":
@@ -252,6 +254,7 @@ class Grader:
             self._judged(item, collected.answers[item.name]) for item in self.assignment.items
         )
         found = flags.flags(read.cells, self.options.variant, self.assignment.foreign)
+        found += flags.of_solution(read.cells, self.published)
         found += self._seen(collected, marks)
         return Result(
             submission.name,
@@ -282,6 +285,14 @@ class Grader:
             found.append("disturbed the messages to the grader")
         found += [f"{mark.item} could not be judged" for mark in marks if mark.trouble]
         return found
+
+
+def published_lines(coursework: Path | None) -> frozenset[str]:
+    """The lines of the solution beside the hidden items; none where there is no master to read."""
+    try:
+        return author.telling_lines(coursework / "master.ipynb") if coursework else frozenset()
+    except UserError:
+        return frozenset()
 
 
 def status(collected: Collected, found: list[str]) -> str:

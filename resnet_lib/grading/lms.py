@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,13 @@ def fill(
     return best_of(results, student), lost
 
 
+def by_name(results: list[Result], pattern: re.Pattern) -> Iterator[tuple[str, str, Result]]:
+    """(name, the platform's number, best result) of each student, as the file names say."""
+    best = best_of(results, lambda result: tuple(owners(result, pattern).values()))
+    for (who, identifier), result in best.items():
+        yield harmless(who), identifier, result
+
+
 def graded(results: Iterable[Result]) -> list[Result]:
     """Without those that the grader failed on: no mark is better than a wrong one."""
     return [result for result in results if result.status != FAILED]
@@ -123,9 +130,8 @@ def canvas(
         lost = []
         table = [[*CANVAS, assignment.title]]
         table.append(["    Points Possible", "", "", "", "", number(assignment.points)])
-        best = best_of(results, lambda r: tuple(owners(r, CANVAS_NAME).values()))
-        for (who, identifier), result in best.items():
-            table.append([harmless(who), identifier, "", "", "", number(result.total)])
+        for who, identifier, result in by_name(results, CANVAS_NAME):
+            table.append([who, identifier, "", "", "", number(result.total)])
     save(out / "canvas.csv", table)
     return lost
 
@@ -157,11 +163,10 @@ def moodle(
         table = [header, *rows]
     else:
         lost, table = [], [MOODLE]
-        best = best_of(results, lambda r: tuple(owners(r, MOODLE_NAME).values()))
-        for (who, identifier), result in best.items():
+        for who, identifier, result in by_name(results, MOODLE_NAME):
             participant = f"Participant {identifier}" if identifier else ""
             points = [number(result.total), number(result.most)]
-            table.append([participant, harmless(who), *points, summary(result)])
+            table.append([participant, who, *points, summary(result)])
     save(out / "moodle.csv", table)
     return lost
 

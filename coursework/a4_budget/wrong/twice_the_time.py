@@ -1,4 +1,4 @@
-# fails: form
+# fails: form accuracy alone
 """Doesn't look at the clock."""
 
 import time

@@ -1,4 +1,4 @@
-# variant: 7
+# variant: 2
 """Replicated padding, groups, a momentum of 0.8 for the new batch, the factor in training."""
 
 import torch

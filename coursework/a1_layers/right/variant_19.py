@@ -1,4 +1,4 @@
-# variant: 3
+# variant: 19
 """Circular padding, dilation, PyTorch's momentum with 0.9, its variance and its dropout."""
 
 import torch

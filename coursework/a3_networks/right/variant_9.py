@@ -1,4 +1,4 @@
-# variant: 12
+# variant: 9
 """v1 with the average on the shortcut, behind the stem for large images."""
 
 from torch import nn
@@ -11,4 +11,4 @@ class Network(Network):  # noqa: F821
         return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
 
 
-BUGS = ["bias", "projection norm", "relu before addition", "stride everywhere", "global pooling"]
+BUGS = ("first stage", "expansion", "pool padding", "batch statistics", "inner relu")

@@ -1,4 +1,4 @@
-# variant: 7
+# variant: 23
 """Three times as wide, the first 1×1 convolution strides, and so does the projection."""
 
 from torch import nn

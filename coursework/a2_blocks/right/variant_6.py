@@ -1,4 +1,4 @@
-# variant: 5
+# variant: 6
 """Six times as wide, with the average on the shortcut."""
 
 import torch
