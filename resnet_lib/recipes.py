@@ -110,8 +110,6 @@ class FrozenNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        # By hand: torch 2.14's backward pass of a batch norm in evaluation mode crashes on a CPU
-        # with channels last and several threads.
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)

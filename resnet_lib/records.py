@@ -116,9 +116,7 @@ def load(name: str) -> list[Record]:
         if (folder / name).is_dir():
             records = [read(path) for path in sorted((folder / name).glob("*.json"))]
             return sorted(records, key=lambda record: (record.variant, record.seed))
-    known = sorted(
-        {path.parent.name for folder in FOLDERS for path in folder.glob("*/*.json")}
-    )
+    known = sorted({path.parent.name for folder in FOLDERS for path in folder.glob("*/*.json")})
     raise UserError(f"no recorded experiment {name!r}; there are: {', '.join(known) or 'none'}")
 
 

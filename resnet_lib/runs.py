@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,6 +45,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def has_narrow_strides(model: nn.Module) -> bool:
+    """Whether a strided 1x1 convolution has fewer than 16 input channels.
+
+    With several threads and channels last, torch 2.14 corrupts the memory in the backward pass of
+    such a layer on a CPU.
+    """
+    return any(
+        module.kernel_size == (1, 1) and module.stride != (1, 1) and module.in_channels < 16
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d)
+    )
+
+
 def smallest_batch(config: TrainConfig, device: torch.device) -> int:
     """Examples that a batch needs; fewer join the batch before.
 
@@ -66,8 +79,11 @@ class Run:
     """A model in training with all that its checkpoint must hold."""
 
     def __init__(self, model: nn.Module, train: Dataset, config: TrainConfig):
-        self.config, self.examples, self.spec = config, len(train), model.spec
         self.device = choose_device(config.device)
+        self.identity = self.describe(model, train, config)
+        if self.device.type == "cpu" and has_narrow_strides(model):
+            config = replace(config, channels_last=False)
+        self.config, self.examples, self.spec = config, len(train), model.spec
         self.dtype = choose_precision(config.precision, self.device)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)
@@ -96,8 +112,11 @@ class Run:
         self.folder: Path | None = None
         self.losses: list[Tensor] = []  # of this epoch's steps, on the device
         self.counts: list[int] = []  # of examples, of this process
-        # What must not change between the parts of a run; the device may.
-        self.identity = {
+
+    @staticmethod
+    def describe(model: nn.Module, train: Dataset, config: TrainConfig) -> dict[str, Any]:
+        """What must not change between the parts of a run; the device may."""
+        return {
             "spec": model.spec,
             "config": {key: value for key, value in asdict(config).items() if key != "device"},
             "data": describe(train) | {"examples": len(train)},

@@ -277,6 +277,38 @@ def test_a_machine_that_is_too_small_is_told_a_way_that_works():
     assert trained.startswith("epoch   1/1")
 
 
+NARROW = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from toys import make_images, make_model
+from resnet_lib import train
+torch.set_num_threads(2)
+config = train.TrainConfig(
+    epochs=2, batch_size=43, lr=0.01, augment=None, precision="float32", device="cpu"
+)
+images = make_images(172, size=32)
+for _ in range(3):
+    train.fit(make_model(), images, images, config, log=lambda line: None)
+"""
+
+
+@pytest.mark.slow
+def test_a_narrow_network_trains_in_several_threads():
+    done = subprocess.run(
+        [sys.executable, "-c", NARROW, FOLDER], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_channels_last_is_left_where_strides_are_not_narrow(toy):
+    config = replace(TINY, channels_last=True)
+    assert not train.Run(make_model(), toy, config).config.channels_last
+    wide = train.Run(make_model(width=16), toy, config)
+    assert wide.config.channels_last
+    assert wide.model.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 # Ctrl-C
 
 RUN = [

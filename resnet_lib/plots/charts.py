@@ -125,7 +125,9 @@ def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> 
             reach = [[value - low], [high - value]]
             axes.errorbar(value, y, xerr=reach, color=BLACK, capsize=4, zorder=1)
         if len(interval) == 4:
-            axes.plot(interval[:2], (y, y), color=SKY, linewidth=7, solid_capstyle="butt", zorder=1.5)
+            axes.plot(
+                interval[:2], (y, y), color=SKY, linewidth=7, solid_capstyle="butt", zorder=1.5
+            )
         number, end = format(value, text).replace("-", "−"), high if points else max(high, 0)
         axes.annotate(number, (end, y), (6, 0), textcoords="offset points", va="center")
     if points and min(row.min() for row in rows) < 0 < max(row.max() for row in rows):
