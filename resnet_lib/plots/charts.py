@@ -129,7 +129,8 @@ def bars(values: dict, xlabel: str, text: str = ".3g", points: bool = False) -> 
                 interval[:2], (y, y), color=SKY, linewidth=7, solid_capstyle="butt", zorder=1.5
             )
         number, end = format(value, text).replace("-", "−"), high if points else max(high, 0)
-        axes.annotate(number, (end, y), (6, 0), textcoords="offset points", va="center")
+        patch = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # above the line at zero
+        axes.annotate(number, (end, y), (6, 0), textcoords="offset points", va="center", bbox=patch)
     if points and min(row.min() for row in rows) < 0 < max(row.max() for row in rows):
         axes.axvline(0, color=BLACK, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(rows)), [textwrap.fill(str(label), 18) for label in values])
