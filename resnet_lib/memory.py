@@ -52,7 +52,7 @@ def saved_bytes(model: nn.Module, images: Tensor, dtype: torch.dtype) -> int:
     return sum(kept.values())
 
 
-def predict(
+def estimate(
     model: nn.Module,
     batch_size: int,
     image_size: int,

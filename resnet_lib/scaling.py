@@ -105,7 +105,7 @@ def expected_slowest(devices: int, spread: float) -> float:
     return spread * math.sqrt(2 * math.log(devices))
 
 
-def predict(cluster: Cluster, batch: float, gradient_bytes: float) -> Step:
+def estimate(cluster: Cluster, batch: float, gradient_bytes: float) -> Step:
     """One step of a batch of all devices together, whose gradients have so many bytes."""
     share = batch / cluster.devices
     compute = share / cluster.alone
@@ -162,7 +162,7 @@ class Published:
 
     @property
     def predicted(self) -> float:
-        return predict(self.cluster, self.batch, self.gradient_bytes).images_per_second
+        return estimate(self.cluster, self.batch, self.gradient_bytes).images_per_second
 
     @property
     def error(self) -> float:

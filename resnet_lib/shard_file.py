@@ -110,7 +110,7 @@ def members(path: Path) -> Iterator[tuple[str, str, tarfile.TarFile, tarfile.Tar
         raise UserError(f"{path} is damaged: write or fetch it again") from error
 
 
-def count(path: Path) -> dict[str, int]:
+def count_examples(path: Path) -> dict[str, int]:
     """What the index says of a shard. Raises UserError where an example lacks one of its files."""
     with _opened(str(path)) as file:
         file.seek(max(path.stat().st_size - len(END), 0))

@@ -229,7 +229,7 @@ def update_index(folder: Path, paths: Sequence[Path], classes: Sequence[str] = (
     for path in paths:
         name, size = _key(path, folder), path.stat().st_size
         entry = known.get(name, {})
-        shards[name] = entry if entry.get("bytes") == size else shard_file.count(path)
+        shards[name] = entry if entry.get("bytes") == size else shard_file.count_examples(path)
     updated = {"classes": list(classes) or index["classes"], "shards": shards}
     if updated != index:
         draft = folder / f".{INDEX}.{os.getpid()}"

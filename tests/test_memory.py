@@ -27,7 +27,7 @@ def batch(count=12, size=64):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_prediction_and_measurement_agree_part_by_part(dtype, optimizer):
     model, (images, labels) = network(), batch()
-    predicted = memory.predict(model, len(labels), 64, 3, dtype, optimizer)
+    predicted = memory.estimate(model, len(labels), 64, 3, dtype, optimizer)
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
     options = {"momentum": 0.9} if optimizer == "sgd" else {}
     steps = kind(model.parameters(), lr=1e-3, **options)
@@ -44,7 +44,7 @@ def test_prediction_and_measurement_agree_part_by_part(dtype, optimizer):
 def test_a_prediction_leaves_the_model_as_it_was():
     model = network().eval()
     before = copy.deepcopy(model.state_dict())
-    memory.predict(model, 100, 32)
+    memory.estimate(model, 100, 32)
     assert not model.training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -52,12 +52,12 @@ def test_a_prediction_leaves_the_model_as_it_was():
 
 def test_activations_grow_with_the_images_and_the_area():
     model = network()
-    small, twice = (memory.predict(model, n, 64)["activations"] for n in (8, 16))
+    small, twice = (memory.estimate(model, n, 64)["activations"] for n in (8, 16))
     fixed = 2 * small - twice  # the batches' statistics
     assert 0 < fixed < small / 100
     # All feature maps at 128 px have four times the area of those at 64 px.
-    assert memory.predict(model, 8, 128)["activations"] == pytest.approx(4 * small, rel=0.01)
-    half = [memory.predict(model, n, 64, dtype=torch.bfloat16)["activations"] for n in (8, 16)]
+    assert memory.estimate(model, 8, 128)["activations"] == pytest.approx(4 * small, rel=0.01)
+    half = [memory.estimate(model, n, 64, dtype=torch.bfloat16)["activations"] for n in (8, 16)]
     copies = 2 * half[0] - half[1] - fixed
     convolutions = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
     assert copies == pytest.approx(2 * (convolutions + model.fc.weight.numel()), rel=0.01)
@@ -72,7 +72,7 @@ def test_activations_grow_with_the_images_and_the_area():
 )
 def test_mistakes_of_a_prediction(options, message):
     with pytest.raises(UserError, match=message):
-        memory.predict(network("resnet18"), **{"batch_size": 4, "image_size": 32} | options)
+        memory.estimate(network("resnet18"), **{"batch_size": 4, "image_size": 32} | options)
 
 
 def test_allocated_tells_the_peak_and_what_is_left():
@@ -159,7 +159,7 @@ def test_the_statistics_are_put_back_after_an_error():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_prediction_and_measurement_agree_on_cuda():
     model, (images, labels) = network(width=16).cuda(), batch(32)
-    predicted = memory.predict(model, 32, 64)
+    predicted = memory.estimate(model, 32, 64)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     measured = memory.measure(model, images.cuda(), labels.cuda(), optimizer)
     for part in memory.PARTS:

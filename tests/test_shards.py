@@ -111,9 +111,9 @@ def test_an_archive_beside_class_folders_is_no_shard(tmp_path):
 def test_the_index_is_kept_and_follows_the_shards(folder, monkeypatch):
     data.load(folder, "train", **SMALL)
     counted = []
-    real = shards.shard_file.count
+    real = shards.shard_file.count_examples
     monkeypatch.setattr(
-        shards.shard_file, "count", lambda path: counted.append(path.name) or real(path)
+        shards.shard_file, "count_examples", lambda path: counted.append(path.name) or real(path)
     )
     data.load(folder, "train", **SMALL)
     assert counted == []
