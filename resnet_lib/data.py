@@ -99,7 +99,7 @@ def load(
 ) -> ImageSet | FolderSet | ShardSet:
     """One split of "fashion", "scaled-shapes", "cifar10", "imagenette" or a folder.
 
-    A folder holds images, in a sub-folder for each class, or shards, *.tar files (see shards.py).
+    A folder holds images, in a sub-folder for each class, or shards: tar files, see shards.py.
 
     split: "train" (without the validation part), "val", "train+val" or "test". Validation is a
     part ``val_fraction`` of the training part, stratified and fixed by ``seed``, unless a folder

@@ -107,9 +107,9 @@ def test_speakers_notes_open_in_their_own_window(chromium, addresses):
         with page.expect_popup() as popup:
             page.keyboard.press("s")
         notes = popup.value.locator(".speaker-controls-notes .value")
-        notes.get_by_text("Run the notebook's live training").wait_for()
+        notes.get_by_text("The chapter runs on any set of images").wait_for()
         page.keyboard.press("ArrowRight")
-        notes.get_by_text("Ask which augmentations would be wrong").wait_for()
+        notes.get_by_text("Two hundred draws of ten images").wait_for()
 
 
 def test_notes_are_not_on_the_slide(chromium, addresses):
