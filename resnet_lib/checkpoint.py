@@ -39,6 +39,7 @@ SINCE_1 = {
 }
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = "resnet50-w16-fashion"  # the network that comes with the package
+SHIPPED_SMALL_STEM = "resnet50-w16-small-fashion"  # another, whose last stage has 4 x 4 cells
 
 
 def open_run(folder: str | Path, resume: bool = False) -> Path:
@@ -252,8 +253,8 @@ def restore_model(path: str | Path = SHIPPED) -> tuple[models.ResNet, dict[str, 
     By default the one that comes with the package, a quarter-width ResNet-50 of chapter 11's kind
     trained on the embedded images; a name instead of a path means such a network.
     """
-    if str(path) == SHIPPED:
-        path = WEIGHTS / f"{SHIPPED}.safetensors"
+    if str(path) in (SHIPPED, SHIPPED_SMALL_STEM):
+        path = WEIGHTS / f"{path}.safetensors"
     weights, metadata = load_weights(path)
     if "spec" not in metadata:
         raise UserError(
