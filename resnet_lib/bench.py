@@ -140,6 +140,15 @@ def epoch_of(run: train.Run, batches: Callable[[int], Any]) -> Loop:
     return epoch
 
 
+def in_turn(*loops: Loop) -> Loop:
+    """The loops in turn, each for two rounds.
+
+    Of two equal networks the one that was made first may be some percent slower, as its memory
+    lies. So each side of a comparison is made twice, once before the other side and once after.
+    """
+    return lambda number: loops[number // 2 % len(loops)](number)
+
+
 def changed_step(name: str, images: data.ImageSet, model: str, config: train.TrainConfig) -> Loop:
     """Our bare step with one of the ``TRIALS`` changes."""
     changes = {"float32": {"precision": "float32"}, "nchw": {"channels_last": False}}
@@ -259,15 +268,16 @@ def bench(settings: Settings, log: Callable[[str], None] = train.say) -> dict[st
         batch_size=settings.batch_size, precision=settings.precision, device=settings.device,
     )  # fmt: skip
     device.seed_everything(settings.seed)
-    run = train.Run(ours(settings.model, images), images, config)
-    reference = train.Run(tutorial.network(settings.model, images), images, config)
+    makers = ours, tutorial.network, tutorial.network, ours
+    runs = [train.Run(make(settings.model, images), images, config) for make in makers]
+    steps = [bare_step(run, images, config) for run in runs]
     loops = {
         "tutorial": tutorial.loop(images, settings.model, settings.workers, config),
-        "ours": training_path(run, images, config),
-        "bare_step": bare_step(run, images, config),
-        "torchvision_step": bare_step(reference, images, config),
+        "ours": in_turn(*(training_path(run, images, config) for run in (runs[0], runs[3]))),
+        "bare_step": in_turn(steps[0], steps[3]),
+        "torchvision_step": in_turn(steps[1], steps[2]),
     }
-    for loop in loops.values():
+    for loop in (loops["tutorial"], *steps):
         loop(0)  # the first steps allocate, and choose kernels
     time_it = partial(measure, count, place)
     timed = {name: partial(time_it, loop) for name, loop in loops.items()}
@@ -280,7 +290,7 @@ def bench(settings: Settings, log: Callable[[str], None] = train.say) -> dict[st
         log(f"round {number} of {settings.rounds}, images/s: {', '.join(speeds)}")
     speeds = {name: [m[name].images_per_second for m in found] for name in loops}
     peaks = [measured["peak"] for measured in found]
-    work = models.multiply_adds(run.model, size, in_channels=images.channels)
+    work = models.multiply_adds(runs[0].model, size, in_channels=images.channels)
     shares = [utilisation(*pair, work) for pair in zip(speeds["ours"], peaks, strict=True)]
     result = {
         "ratio_vs_tutorial": spread(ratios(speeds["ours"], speeds["tutorial"])),
@@ -297,12 +307,12 @@ def bench(settings: Settings, log: Callable[[str], None] = train.say) -> dict[st
         "rounds": {"images_per_second": speeds, "peak_flops": peaks},
         "tried": {},
     }
-    del reference, timed
+    del runs, timed
     for change in settings.tried:
         log(f"trying {change}: {TRIALS[change]}")
         build = partial(changed_step, change, images, settings.model, config)
         rounds = min(settings.rounds, TRIAL_ROUNDS)
-        result["tried"][change] = try_out(change, loops["bare_step"], build, rounds, time_it)
+        result["tried"][change] = try_out(change, steps[0], build, rounds, time_it)
     return result | {
         "published": [figure | {"image_size": PUBLISHED_SIZE} for figure in PUBLISHED],
         "settings": asdict(settings) | {"precision": str(precision).removeprefix("torch.")},

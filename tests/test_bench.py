@@ -206,6 +206,15 @@ def test_rounds_are_interleaved_and_turn_round():
     assert found == [(1, {"a": 1, "b": 1, "c": 1}), (2, {"a": 2, "b": 2, "c": 2})]
 
 
+def test_a_loop_made_twice_takes_turns_that_meet_both_directions():
+    seen = []
+    loop = bench.in_turn(lambda n: seen.append(("a", n % 2)), lambda n: seen.append(("b", n % 2)))
+    for number in range(1, 9):
+        loop(number)
+    assert [name for name, _ in seen] == list("abbaabba")
+    assert set(seen) == {("a", 0), ("a", 1), ("b", 0), ("b", 1)}
+
+
 def test_images_a_second_are_images_over_the_loops_time(monkeypatch):
     clock = iter([10.0, 14.0])
     monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
