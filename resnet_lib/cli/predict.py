@@ -2,11 +2,13 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from resnet_lib import UserError, checkpoint, device, folders
+from resnet_lib import UserError, checkpoint, deployed, device, folders
 from resnet_lib.augment import normalize
 from resnet_lib.cli import options
 
@@ -22,7 +24,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--checkpoint",
         default=checkpoint.SHIPPED,
-        help="best.safetensors or last.pt of a run (the network that comes with the package)",
+        help="best.safetensors or last.pt of a run, or an exported .onnx or .pt2 file "
+        "(the network that comes with the package)",
     )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     command.add_argument("--top", type=options.positive, default=3, help="classes to print (3)")
@@ -30,12 +33,26 @@ def add(commands: Any) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
 
 
+def classifier(path: str, where: str = "auto") -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
+    """Normalised images (N, C, S, S) -> logits, of a checkpoint or an exported file; and metadata.
+
+    UserError where an exported file is to run elsewhere than on the CPU.
+    """
+    if deployed.is_exported(path):
+        if where not in ("auto", "cpu"):
+            raise UserError(f"exported files run on the CPU: leave --device {where} out")
+        run_file, metadata = deployed.load(path)
+        return lambda inputs: run_file(inputs)[0], metadata
+    model, metadata = checkpoint.restore_model(path)
+    place = device.choose_device(where)
+    model.to(place)
+    return lambda inputs: model(inputs.to(place)).cpu(), metadata
+
+
 @torch.inference_mode()
 def run(args: argparse.Namespace) -> None:
     """Classify image files one by one, so that a bad one costs only itself."""
-    model, metadata = checkpoint.restore_model(args.checkpoint)
-    place = device.choose_device(args.device)
-    model.to(place)
+    classify, metadata = classifier(args.checkpoint, args.device)
     images, bad = metadata["data"], []
     top = min(args.top, len(images["classes"]))
     for path in args.images:
@@ -44,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
         except UserError as error:
             bad.append(str(error))
             continue
-        inputs = normalize(pixels.to(place), images["mean"], images["std"])
-        values, indices = model(inputs).softmax(1)[0].topk(top)
+        inputs = normalize(pixels, images["mean"], images["std"])
+        values, indices = classify(inputs).softmax(1)[0].topk(top)
         ranked = [
             (images["classes"][index], value)
             for index, value in zip(indices.tolist(), values.tolist(), strict=True)
