@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from torch.testing import assert_close
 
 from resnet_lib import UserError, cifar, models
 
+os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
 in_keras = pytest.importorskip("resnet_lib.in_keras", exc_type=UserError)
 keras, layers = in_keras.keras, in_keras.layers
 

@@ -17,6 +17,7 @@ from resnet_lib.checks import (
     blocks,
     bottlenecks,
     comparison,
+    conventions,
     convolution,
     costs,
     dataset,
@@ -52,6 +53,7 @@ PARTS = (
     metrics,
     comparison,
     explanation,
+    conventions,
 )
 
 __all__ = ["Mismatch", "Verdict", "check"]

@@ -117,7 +117,7 @@ def tensor(answer: Any, what: str) -> Tensor:
     if answer is None:
         raise Mismatch(f"{what} is None: nothing was computed or returned for it")
     if isinstance(answer, np.ndarray):
-        answer = torch.as_tensor(answer)
+        answer = torch.as_tensor(answer.copy())  # a flipped view has strides torch refuses
     if not isinstance(answer, Tensor):
         raise Mismatch(f"{what} should be a tensor; it is {kind(answer)}")
     return answer.detach().double()
