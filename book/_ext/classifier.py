@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 HERE = Path(__file__).parent
 TEMPLATE = "classifier.html"
-MARK = 'class="classifier"'  # in the page that has it
+MARK = 'class="clothes-classifier"'  # in the page that has it
 logger = logging.getLogger(__name__)
 
 

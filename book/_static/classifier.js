@@ -2,7 +2,7 @@
 //
 // Network and runtime come from scripts beside this one, loaded when the reader asks for them.
 (() => {
-  const root = document.querySelector(".classifier");
+  const root = document.querySelector(".clothes-classifier");
   if (!root) return;
   const { enlarged, fromFile, inverted, isLight, padded, paint, pictureOf } = classifierPicture;
   const folder = new URL("classifier/", document.currentScript.src);

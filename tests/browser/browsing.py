@@ -11,12 +11,16 @@ from notebooks import ROOT
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 DESKTOP, PHONE = (1280, 900), (390, 844)
+OWN = ("file:", "data:", "blob:")  # addresses that no host is asked for
 THEMES_OWN = "Got invalid theme mode: . Resetting to auto."  # on a reader's first visit
 
 
 @contextmanager
-def opened(chromium, address, size=DESKTOP, **options):
-    """The page; afterwards nothing may have been asked for elsewhere, and no error reported."""
+def opened(chromium, address, size=DESKTOP, own=OWN, **options):
+    """The page; afterwards nothing may have been asked for elsewhere, and no error reported.
+
+    own: how addresses begin that are not elsewhere.
+    """
     width, height = size
     context = chromium.new_context(viewport={"width": width, "height": height}, **options)
     page = context.new_page()
@@ -27,7 +31,7 @@ def opened(chromium, address, size=DESKTOP, **options):
     page.goto(address)
     yield page
     context.close()
-    assert asked and not [url for url in asked if not url.startswith(("file:", "data:"))]
+    assert asked and not [url for url in asked if not url.startswith(own)]
     assert not [error for error in errors if error != THEMES_OWN]
 
 

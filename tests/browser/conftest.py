@@ -1,7 +1,10 @@
-"""One browser for all tests in this folder: two of them can't be driven at the same time."""
+"""One browser for all tests in this folder: two of them can't be driven at the same time.
+
+And the page that several modules look at.
+"""
 
 import pytest
-from browsing import CHROMIUM
+from browsing import CHROMIUM, book_of_one_page
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,16 @@ def chromium():
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def classifier_address(tmp_path_factory):
+    """A book with one page, that of the classifier."""
+    import classifier_data
+    import classifying
+
+    try:
+        classifier_data.collect()
+    except classifier_data.Missing as missing:
+        pytest.skip(str(missing))
+    return book_of_one_page(tmp_path_factory, "classifier", classifying.texts())
