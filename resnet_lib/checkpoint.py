@@ -27,15 +27,18 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-VERSION = 2
+VERSION = 3
 LAST, BEST, RECORD, LOCK = "last.pt", "best.safetensors", "record.json", ".lock"
-# What a run of version 1 did not choose, since there was nothing to choose.
-SINCE_1 = {
-    "decay_norms": True,
-    "freeze_norms": False,
-    "average": 0.0,
-    "accumulate": 1,
-    "mix": None,
+# What a run of an older version did not choose, since there was nothing to choose.
+ADDED = {
+    2: {
+        "decay_norms": True,
+        "freeze_norms": False,
+        "average": 0.0,
+        "accumulate": 1,
+        "mix": None,
+    },
+    3: {"frozen": 0, "head_factor": 1.0},
 }
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = "resnet50-w16-fashion"  # the network that comes with the package
@@ -177,17 +180,17 @@ def load(path: str | Path) -> dict[str, Any]:
 def migrate(state: dict[str, Any], path: str | Path) -> dict[str, Any]:
     """A state of an older version as one of this; UserError for one that nothing is known of.
 
-    Version 2 added fields to the configuration, and averaged weights.
+    Version 2 added fields to the configuration, and averaged weights; version 3 more fields.
     """
     found = state.get("version")
-    if found not in (1, VERSION):
+    if found not in range(1, VERSION + 1):
         newer = isinstance(found, int) and found > VERSION
         way = "update resnet_lib" if newer else "train it again"
         raise UserError(f"{path} has format {found}, this version reads 1 to {VERSION}: {way}")
-    if found == 1:
-        config = SINCE_1 | state.get("config", {})
-        state = {"average": {}, **state, "version": VERSION, "config": config}
-    return state
+    config = state.get("config", {})
+    for version in range(found + 1, VERSION + 1):
+        config = ADDED[version] | config
+    return {"average": {}, **state, "version": VERSION, "config": config}
 
 
 def round_to_half(model: nn.Module) -> None:

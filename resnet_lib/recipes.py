@@ -12,6 +12,8 @@ from resnet_lib import UserError
 from resnet_lib.augment import Augment, Mix
 
 OPTIMIZERS = ("sgd", "adamw")
+# A ResNet's parts from the input on; after them only the last linear layer follows.
+PARTS = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class TrainConfig:
     ``decay_norms`` says whether the weight decay also pulls at biases and batch norms. ``average``
     is the decay of an average of the weights, 0 for none (see ``Average``). ``accumulate`` cuts a
     batch into so many parts that run one after another, to fit a smaller memory. ``freeze_norms``
-    keeps the batch norms' statistics as they are at the start. ``batch_size`` is that of all
-    processes together.
+    keeps the batch norms' statistics as they are at the start. ``frozen`` keeps so many parts of
+    the network as they are (see ``freeze``), and the last layer learns at ``head_factor`` times the
+    rate. ``batch_size`` is that of all processes together.
     """
 
     epochs: int = 10
@@ -33,6 +36,8 @@ class TrainConfig:
     weight_decay: float = 5e-4
     decay_norms: bool = True
     freeze_norms: bool = False
+    frozen: int = 0
+    head_factor: float = 1.0
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.0
     average: float = 0.0
@@ -57,6 +62,8 @@ class TrainConfig:
             raise UserError(
                 "label_smoothing must be in [0, 1), weight_decay and momentum at least 0"
             )
+        if not (0 <= self.frozen <= len(PARTS) and self.head_factor > 0):
+            raise UserError(f"frozen must be 0 to {len(PARTS)}, and head_factor above 0")
         if not 0 <= self.average < 1:
             raise UserError(f"average must be in [0, 1), got {self.average}")
 
@@ -99,9 +106,25 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     parameters = model.parameters()
     if not config.decay_norms:
         parameters = parameter_groups(model, config.weight_decay)
+    if config.head_factor != 1:
+        groups = [{"params": list(parameters)}] if config.decay_norms else parameters
+        parameters = with_head_apart(groups, model.fc, config.head_factor * config.lr)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, **options)
     return torch.optim.SGD(parameters, momentum=config.momentum, **options)
+
+
+def with_head_apart(
+    groups: list[dict[str, Any]], head: nn.Module, lr: float
+) -> list[dict[str, Any]]:
+    """The groups, with the parameters of ``head`` in groups of their own that learn at ``lr``."""
+    own = {id(parameter) for parameter in head.parameters()}
+    body, apart = (
+        [group | {"params": [p for p in group["params"] if (id(p) in own) is inside]} | rate
+         for group in groups]
+        for inside, rate in ((False, {}), (True, {"lr": lr}))
+    )  # fmt: skip
+    return body + apart
 
 
 class FrozenNorm(nn.BatchNorm2d):
@@ -120,6 +143,16 @@ def freeze_norms(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = FrozenNorm
+
+
+def freeze(model: nn.Module, parts: int) -> None:
+    """Keep the first ``parts`` of a ResNet as they are: weights, biases and statistics.
+
+    1 is the stem, 2 the stem and the first stage, and so on; 5 is all but the last layer.
+    """
+    for names in PARTS[:parts]:
+        for name in names:
+            freeze_norms(getattr(model, name).requires_grad_(False))
 
 
 class Average:

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from resnet_lib import UserError, checkpoint, data, distributed
 from resnet_lib.device import choose_device, choose_precision
-from resnet_lib.recipes import Average, TrainConfig, freeze_norms, make_optimizer, warmup_cosine
+from resnet_lib.recipes import (
+    Average,
+    TrainConfig,
+    freeze,
+    freeze_norms,
+    make_optimizer,
+    warmup_cosine,
+)
 
 Dataset: TypeAlias = data.ImageSet | data.FolderSet
 
@@ -87,6 +94,7 @@ class Run:
         self.dtype = choose_precision(config.precision, self.device)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)
+        freeze(self.model, config.frozen)
         if config.freeze_norms:
             freeze_norms(self.model)
         else:

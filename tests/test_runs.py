@@ -431,13 +431,17 @@ def test_without_locks_a_run_goes_on(tmp_path, monkeypatch):
 # Another version
 
 
-def as_version_1(state):
-    """What version 1 wrote: no choice of these, and no averaged weights."""
-    config = {key: value for key, value in state["config"].items() if key not in checkpoint.SINCE_1}
-    return {**{k: v for k, v in state.items() if k != "average"}, "version": 1, "config": config}
+def as_version(number, state):
+    """What that version wrote: no choice of what came later, in version 1 no averaged weights."""
+    later = {key for version in range(number + 1, 4) for key in checkpoint.ADDED[version]}
+    config = {key: value for key, value in state["config"].items() if key not in later}
+    assert len(config) < len(state["config"])
+    known = {k: v for k, v in state.items() if k != "average" or number > 1}
+    return {**known, "version": number, "config": config}
 
 
-def test_a_checkpoint_of_version_1_is_continued(toy, toy_val, tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_checkpoint_of_an_older_version_is_continued(version, toy, toy_val, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
 
     class Stop(Exception):
@@ -450,8 +454,8 @@ def test_a_checkpoint_of_version_1_is_continued(toy, toy_val, tmp_path):
     with pytest.raises(Stop):
         train.fit(make_model(), toy, toy_val, TINY, old, log=stop)
     state = torch.load(old / "last.pt", weights_only=True)
-    assert state["version"] == checkpoint.VERSION == 2
-    torch.save(as_version_1(state), old / "last.pt")
+    assert state["version"] == checkpoint.VERSION == 3
+    torch.save(as_version(version, state), old / "last.pt")
     with pytest.raises(UserError, match=r"config average was 0\.0, now 0\.9"):
         config = replace(TINY, average=0.9)
         train.fit(make_model(), toy, toy_val, config, old, resume=True, log=silent)
@@ -466,7 +470,7 @@ def test_a_checkpoint_of_version_1_is_continued(toy, toy_val, tmp_path):
 def test_a_checkpoint_of_an_unknown_version_is_refused_with_the_reason(tmp_path, version, words):
     torch.save({"model": {}, "version": version}, tmp_path / "last.pt")
     with pytest.raises(
-        UserError, match=rf"has format {version}, this version reads 1 to 2: {words}"
+        UserError, match=rf"has format {version}, this version reads 1 to 3: {words}"
     ):
         checkpoint.load(tmp_path / "last.pt")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from resnet_lib import UserError, checkpoint, cifar, device, models, records, train
 from resnet_lib.augment import Augment
-from resnet_lib.experiments import ablation, measures
+from resnet_lib.experiments import ablation, measures, transfer
 from resnet_lib.experiments.attention import Attention
 from resnet_lib.experiments.costs import Cost
+from resnet_lib.experiments.serving import Serving
 from resnet_lib.experiments.variant import Location, Variant
 
 DEPTHS = ("resnet50", "resnet101")
@@ -93,6 +94,20 @@ def cost(name: str, width: int) -> Cost:
     return Cost(spec, {"name_or_folder": "scaled-shapes", "limit": 640}, train.TrainConfig.quick())
 
 
+def served(**options) -> Serving:
+    """The network that comes with the package, in use; calibrated and timed on its own images."""
+    data = {"name_or_folder": "fashion"}
+    return Serving({}, data, train.TrainConfig.quick(), shipped=True, **options)
+
+
+def served_whole() -> Serving:
+    """A ResNet-50 at full width and 224 pixels, with random weights."""
+    spec = {"name": "resnet50", "num_classes": 1000, "width": 64, "in_channels": 3}
+    images = {"name_or_folder": "scaled-shapes", "image_size": 224}
+    sizes = {"rounds": 5, "requests": 20, "batch": 8, "limits": {"train": 32, "test": 16}}
+    return Serving(spec, images, train.TrainConfig.quick(), **sizes)
+
+
 def location(level: str) -> Location:
     """A ResNet-18 of 16 base channels and a head on one level; the images are generated."""
     config = replace(train.TrainConfig.quick(), epochs=12, warmup_epochs=1, augment=None)
@@ -166,6 +181,14 @@ EXPERIMENTS = {
     "shipped-small-stem": {checkpoint.SHIPPED_SMALL_STEM: shipped("small", epochs=10)},
     # Chapter 16: what the networks of "object-size" look at; --weights names their folder.
     "attention": {f"{name}-w16": look_of(name) for name in DEPTHS},
+    # Chapter 18: a network in use, by way of running it.
+    "serving": {
+        "shipped": served(),
+        "shipped-1-thread": served(threads=1),
+        "resnet50-224": served_whole(),
+    },
+    # Chapter 17: a trained network on few images of another kind.
+    "small-data": transfer.variants(),
     # Chapter 9: small objects with one stage alone and with the pyramid.
     "pyramid": {level: location(level) for level in ("C2", "C5", "P2")},
     # Chapter 9: what the units look at, before and after training; and for the explorer v1, too.
