@@ -397,6 +397,9 @@ def test_pages_are_built_from_the_copies_and_only_when_needed(small_tree, monkey
     (small_tree / "CHANGELOG.md").write_text("# More changes\n")
     build_book.render_copies({small_tree / "book/01_a.ipynb": copy}, small_tree, build)
     assert (pages / "index.html").read_text() == "2"
+    monkeypatch.setattr(build_book.shutil, "which", lambda name: f"/new/{name}")
+    build_book.render_copies({small_tree / "book/01_a.ipynb": copy}, small_tree, build)
+    assert (pages / "index.html").read_text() == "3"
 
 
 # The Makefile, with a stand-in for Python that only writes down what it is asked to do.
