@@ -249,11 +249,16 @@ def test_values_beyond_half_precision_are_refused():
         checkpoint.round_to_half(model)
 
 
-def test_the_shipped_network_repeats_its_record():
-    path = checkpoint.WEIGHTS / f"{checkpoint.SHIPPED}.safetensors"
+@pytest.mark.parametrize(
+    "name, experiment",
+    [(checkpoint.SHIPPED, "shipped"), (checkpoint.SHIPPED_SMALL_STEM, "shipped-small-stem")],
+)
+def test_the_shipped_network_repeats_its_record(name, experiment):
+    path = checkpoint.WEIGHTS / f"{name}.safetensors"
     assert path.stat().st_size < 4e6
-    model, metadata = checkpoint.restore_model()
-    (record,) = records.load("shipped")
+    model, metadata = checkpoint.restore_model(name)
+    (record,) = records.load(experiment)
+    assert record.variant == name
     assert metadata["spec"] == record.config["spec"]
     test = data.load("fashion", "test")
     assert metadata["data"]["mean"] == list(test.mean)
