@@ -135,6 +135,13 @@ def resnet152(num_classes: int = 1000, **options) -> ResNet:
     return build("resnet152", num_classes, **options)
 
 
+def load_pretrained(model: ResNet, weights: str, root=None) -> dict:
+    """torchvision's trained weights, "IMAGENET1K_V2" say: ``pretrained.load_pretrained``."""
+    from resnet_lib import pretrained  # here: it needs this module
+
+    return pretrained.load_pretrained(model, weights, root)
+
+
 def layer_count(model: nn.Module) -> int:
     """Layers with weights that a signal passes one after another: the 50 in ResNet-50.
 

@@ -1,7 +1,7 @@
 """Which images: a stratified validation part, a balanced limit, each fixed by a seed."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,58 @@ class Selection:
     def _keys(self, count: int, purpose: str) -> np.ndarray:
         generator = derived_generator(self.seed, purpose)
         return torch.rand(count, dtype=torch.float64, generator=generator).numpy()
+
+
+def hold_out(
+    labels: np.ndarray,
+    groups: Sequence[Hashable],
+    fraction: float,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+) -> np.ndarray:
+    """A mask (N,) of about ``fraction`` of each class, in which no group is divided.
+
+    A group is what belongs together: pictures of one object, one person, one day. It counts for
+    the class that most of its images have. Raises UserError where a class has fewer than two
+    groups, with its name from ``classes``.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"fraction must lie between 0 and 1, got {fraction}")
+    names, group = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
+    sizes = np.bincount(group)
+    counts = np.zeros((len(names), labels.max() + 1), np.int64)
+    np.add.at(counts, (group, labels), 1)
+    own = counts.argmax(1)  # the class of each group
+    keys = torch.rand(len(names), generator=derived_generator(seed, "hold out")).numpy()
+    chosen = np.zeros(len(names), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(own == label)
+        if len(members) < 2:
+            name = classes[label] if classes else label
+            raise UserError(
+                f"class {name!r} has {len(members)} group of images, and two are needed to hold "
+                "one out: add images of other things, or divide the folder yourself"
+            )
+        members = members[keys[members].argsort()]
+        before = np.cumsum(sizes[members]) - sizes[members]  # images in the groups before
+        wanted = before + sizes[members] / 2 < fraction * sizes[members].sum()
+        wanted[0], wanted[-1] = True, False  # one at the least, and not all
+        chosen[members[wanted]] = True
+    return chosen[group]
+
+
+def repeat_rare(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Indices in which every class comes as often as the largest does: rare images repeat.
+
+    Each image of a class comes equally often, but for one time more or less.
+    """
+    most = np.bincount(labels).max()
+    keys = torch.rand(len(labels), generator=derived_generator(seed, "repeat")).numpy()
+    found = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        found.append(np.resize(members[keys[members].argsort()], most))
+    return np.concatenate(found)
 
 
 def _rank_in_class(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_lib import UserError
+from resnet_lib import UserError, splits
 from resnet_lib.splits import Selection, derived_generator
 
 # Of very different sizes, and in no order.
@@ -110,3 +110,54 @@ def test_derived_generators_differ_by_seed_and_purpose_and_repeat():
 
     assert draw(0, "a") == draw(0, "a")
     assert len({tuple(draw(*key)) for key in [(0, "a"), (1, "a"), (0, "b"), (0, "a", 1)]}) == 4
+
+
+def grouped(counts, size):
+    """Labels and groups: of each class so many groups of so many images."""
+    labels, groups = [], []
+    for label, count in enumerate(counts):
+        for number in range(count):
+            labels += [label] * size
+            groups += [f"{label}-{number}"] * size
+    return np.array(labels), groups
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_no_group_is_divided_and_every_class_gives_its_share(size):
+    labels, groups = grouped((20, 10, 40), size)
+    mask = splits.hold_out(labels, groups, 0.2, seed=1)
+    inside = {group for group, chosen in zip(groups, mask, strict=True) if chosen}
+    outside = {group for group, chosen in zip(groups, mask, strict=True) if not chosen}
+    assert not inside & outside
+    assert np.bincount(labels[mask]).tolist() == [4 * size, 2 * size, 8 * size]
+
+
+def test_what_is_held_out_depends_on_the_seed_alone():
+    labels, groups = grouped((20, 10), 2)
+    first = splits.hold_out(labels, groups, 0.2, seed=1)
+    assert np.array_equal(first, splits.hold_out(labels, groups, 0.2, seed=1))
+    assert not np.array_equal(first, splits.hold_out(labels, groups, 0.2, seed=2))
+
+
+def test_a_class_keeps_and_gives_a_group_however_large_they_are():
+    labels = np.array([0] * 10 + [0, 1, 1])
+    groups = ["big"] * 10 + ["small", "a", "b"]
+    mask = splits.hold_out(labels, groups, 0.5)
+    for label in (0, 1):
+        assert 0 < mask[labels == label].sum() < (labels == label).sum()
+
+
+def test_a_single_group_cannot_be_divided():
+    labels, groups = grouped((3, 1), 5)
+    with pytest.raises(UserError, match="class 'dog' has 1 group of images"):
+        splits.hold_out(labels, groups, 0.2, classes=("cat", "dog"))
+    with pytest.raises(UserError, match="between 0 and 1"):
+        splits.hold_out(labels, groups, 1.0)
+
+
+def test_rare_images_repeat_until_the_classes_are_equal():
+    labels = np.array([0] * 7 + [1] * 3 + [2])
+    indices = splits.repeat_rare(labels)
+    assert np.bincount(labels[indices]).tolist() == [7, 7, 7]
+    times = np.bincount(indices)
+    assert times[:7].tolist() == [1] * 7 and sorted(times[7:10]) == [2, 2, 3] and times[10] == 7

@@ -9,7 +9,17 @@ import sys
 from collections.abc import Sequence
 
 from resnet_lib import UserError, __version__, distributed
-from resnet_lib.cli import author, bench, evaluate, experiment, export, grade, predict, train
+from resnet_lib.cli import (
+    author,
+    bench,
+    evaluate,
+    experiment,
+    export,
+    finetune,
+    grade,
+    predict,
+    train,
+)
 
 EXAMPLES = """examples:
   A quarter-width ResNet-50 on the images that come with the package, about a minute:
@@ -18,6 +28,8 @@ EXAMPLES = """examples:
   How good is it on the test part, and what does it say of a picture?
     python -m resnet_lib evaluate --checkpoint runs/1/best.safetensors --data fashion
     python -m resnet_lib predict --checkpoint runs/1/best.safetensors shoe.png
+  A classifier of your own pictures, from a folder with one sub-folder a class:
+    python -m resnet_lib finetune --data pictures --from IMAGENET1K_V2 --out runs/2
   The network as a file for other programs, and what that file says of the picture:
     python -m resnet_lib export --checkpoint runs/1/best.safetensors --precision int8
     python -m resnet_lib predict --checkpoint runs/1/best-int8.onnx shoe.png
@@ -46,7 +58,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (train, evaluate, predict, export, experiment, bench, author, grade):
+    for module in (train, finetune, evaluate, predict, export, experiment, bench, author, grade):
         module.add(commands)
     return parser
 

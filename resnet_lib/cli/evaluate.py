@@ -5,8 +5,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from resnet_lib import UserError, checkpoint, device, metrics, splits, train
-from resnet_lib.cli import options
+from resnet_lib import UserError, checkpoint, device, splits, train
+from resnet_lib.cli import figures, options
 
 
 def add(commands: Any) -> None:
@@ -49,31 +49,10 @@ def run(args: argparse.Namespace) -> None:
         )
     part = replace(part, mean=tuple(images["mean"]), std=tuple(images["std"]))
     evaluation = train.evaluate(model, part, place)
-    matrix = metrics.confusion_matrix(evaluation.labels, evaluation.predictions, len(part.classes))
-    hits = (evaluation.predictions == evaluation.labels).double()
-    low, high = metrics.bootstrap_interval(hits)
-    precision, recall = metrics.precision(matrix), metrics.recall(matrix)
-    report = {
-        "checkpoint": str(args.checkpoint),
-        "data": args.data,
-        "split": args.split,
-        "images": len(part),
-        "loss": evaluation.loss,
-        "accuracy": evaluation.accuracy,
-        "accuracy_interval": [low, high],
-        "mean_precision": float(metrics.mean_precision(matrix)),
-        "mean_accuracy": float(metrics.mean_accuracy(matrix)),
-        "confusion_matrix": matrix.tolist(),
-    }
+    about = {"checkpoint": str(args.checkpoint), "data": args.data, "split": args.split}
+    report = about | figures.measure(evaluation, part.classes)
     if args.json:
         print(json.dumps(report))
         return
     print(f"{len(part):,} images of {args.data}, {args.split} part")
-    print(f"accuracy        {evaluation.accuracy:.4f}  (95 % interval {low:.4f} to {high:.4f})")
-    print(f"mean precision  {report['mean_precision']:.4f}")
-    print(f"mean accuracy   {report['mean_accuracy']:.4f}")
-    print(f"loss            {evaluation.loss:.4f}")
-    width = max(map(len, part.classes))
-    print(f"\n{'class':{width}}  precision  recall")
-    for name, p, r in zip(part.classes, precision.tolist(), recall.tolist(), strict=True):
-        print(f"{name:{width}}  {p:9.4f}  {r:6.4f}")
+    print("\n".join(figures.lines(report)))
