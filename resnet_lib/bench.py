@@ -7,7 +7,7 @@ over the rounds with the quartiles.
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,6 +27,7 @@ from resnet_lib import (
     tutorial,
 )
 from resnet_lib.experiments.costs import spread
+from resnet_lib.latency import interleave
 from resnet_lib.pointwise import pointwise_products
 
 Loop: TypeAlias = Callable[[int], None]  # trains on all images once; its argument is the epoch
@@ -185,18 +186,6 @@ def measure(images: int, place: torch.device, loop: Loop, epoch: int) -> Measure
     loop(epoch)
     device.synchronize(place)
     return Measured(images / (time.perf_counter() - started), memory.peak(place))
-
-
-def interleave(
-    loops: dict[str, Callable[[int], Any]], rounds: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(round, {name: what the loop returned}); every other round goes through them backwards.
-
-    So a machine that slows down steadily favours neither side of a ratio.
-    """
-    for number in range(1, rounds + 1):
-        names = list(loops)[:: 1 if number % 2 else -1]
-        yield number, {name: loops[name](number) for name in names}
 
 
 def matrix_peak(dtype: torch.dtype, place: torch.device, _: int = 0) -> float:
