@@ -31,6 +31,7 @@ from resnet_lib.checks import (
     pyramid,
     recipes,
     scaling,
+    serving,
     training,
 )
 from resnet_lib.checks.verdict import Mismatch, Verdict, check
@@ -53,6 +54,7 @@ PARTS = (
     metrics,
     comparison,
     explanation,
+    serving,
     conventions,
 )
 
