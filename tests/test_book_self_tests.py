@@ -197,6 +197,24 @@ def dropout_before_norm():
     return "Less than 1"
 
 
+def same_padding_of_the_stem():
+    size, kernel, stride = 224, 3, 2
+    total = (size // stride - 1) * stride + kernel - size
+    return f"{total // 2} and {total - total // 2}"
+
+
+def kernel_for_keras():
+    """The option whose code gives (H, W, in, out), and each number its place."""
+    weight = torch.arange(128 * 64 * 9).view(128, 64, 3, 3)
+    found = []
+    for option in QUESTIONS["19.3"].options:
+        kernel = eval(option.text.strip("`"), {}, {"weight": weight})
+        if kernel.shape == (3, 3, 64, 128) and kernel[1, 2, 5, 7] == weight[7, 5, 1, 2]:
+            found.append(option.text)
+    (text,) = found
+    return text
+
+
 def depths_of_the_family():
     found = []
     for option in QUESTIONS["5.1"].options:
@@ -511,6 +529,9 @@ COMPUTED = {
     "16.1": overwritten_in_place,
     "16.2": exact_stage,
     "16.7": first_two_cells,
+    "19.1": same_padding_of_the_stem,
+    "19.2": lambda: f"{1 - nn.BatchNorm2d(1).momentum:g}",
+    "19.3": kernel_for_keras,
 }
 # Question -> what it takes from the outputs of its chapter, so that a new run would be noticed.
 QUOTED = {
