@@ -90,6 +90,7 @@ def check_quantize_weights(quantize_weights: Callable, *, draw: Draw) -> str:
         largest = 2 ** (bits - 1) - 1
         spread = torch.tensor([0.01, 1.0, 30.0, 0.2], dtype=torch.float64)[:, None, None, None]
         weight = draw.normal(4, 3, 3, 3) * spread
+        weight[1, 0, 0, 0] = -1.5 * weight[1].abs().max()  # the largest size is a negative number's
         values, scale = returned(quantize_weights(weight.clone(), bits), 2, call)
         values, scale = tensor(values, "the whole numbers"), tensor(scale, "the scales").flatten()
         top = weight.abs().amax((1, 2, 3))
