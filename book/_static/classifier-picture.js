@@ -80,8 +80,9 @@ globalThis.classifierPicture = (() => {
       const side = Math.min(width, height);
       const small = Math.min(side, LARGEST);
       const smaller = { resizeWidth: small, resizeHeight: small, resizeQuality: "high" };
+      const options = small < side ? smaller : {};
       const corner = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
-      const bitmap = await createImageBitmap(file, ...corner, side, side, small < side ? smaller : {});
+      const bitmap = await createImageBitmap(file, ...corner, side, side, options);
       try {
         return pictureOf(bitmap, small, size);
       } finally {

@@ -112,8 +112,8 @@
     paint(root.querySelector(".cl-taken"), found.taken, size);
     showHeat();
     result.hidden = false;
-    let truth = "";
-    if (label) truth = `, and its label is ${label}: ${label === classes[winner] ? "right" : "wrong"}`;
+    const verdict = label === classes[winner] ? "right" : "wrong";
+    const truth = label ? `, and its label is ${label}: ${verdict}` : "";
     say(`${name}: the network says ${classes[winner]}, ${percent(shares[winner])}${truth}.`);
     const time = `${found.milliseconds.toFixed(0)}\u00a0ms`;
     part.time.textContent = `Computed on this machine in ${time}.`;
