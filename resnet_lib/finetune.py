@@ -65,9 +65,8 @@ def fit_probe(
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        loss = (
-            F.cross_entropy(F.linear(x, weight, bias), labels) + decay / 2 * weight.square().sum()
-        )
+        loss = F.cross_entropy(F.linear(x, weight, bias), labels)
+        loss = loss + decay / 2 * weight.square().sum()
         loss.backward()
         return loss
 

@@ -462,6 +462,7 @@ def first_two_cells():
 
 # Question -> a function that works out the text of the right option.
 COMPUTED = {
+    "17.4": lambda: thousands(models.parameter_count(nn.Linear(512, 10))),
     "1.4": untouched_mean,
     "1.5": accuracy_lines,
     "1.7": lambda: shape(level(320, "C4")),

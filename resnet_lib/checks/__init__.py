@@ -33,6 +33,7 @@ from resnet_lib.checks import (
     scaling,
     serving,
     training,
+    transfer,
 )
 from resnet_lib.checks.verdict import Mismatch, Verdict, check
 
@@ -56,6 +57,7 @@ PARTS = (
     explanation,
     serving,
     conventions,
+    transfer,
 )
 
 __all__ = ["Mismatch", "Verdict", "check"]
