@@ -18,6 +18,7 @@ from resnet_lib.cli import (
     finetune,
     grade,
     predict,
+    report,
     train,
 )
 
@@ -25,6 +26,8 @@ EXAMPLES = """examples:
   A quarter-width ResNet-50 on the images that come with the package, about a minute:
     python -m resnet_lib train --width 16 --stem imagenet --data fashion --out runs/1
   The same, continued after an interruption: the same line and --resume.
+  What came out, as one page with curves, figures and the worst mistakes:
+    python -m resnet_lib report runs/1
   How good is it on the test part, and what does it say of a picture?
     python -m resnet_lib evaluate --checkpoint runs/1/best.safetensors --data fashion
     python -m resnet_lib predict --checkpoint runs/1/best.safetensors shoe.png
@@ -58,7 +61,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (train, finetune, evaluate, predict, export, experiment, bench, author, grade):
+    for module in (
+        train, finetune, report, evaluate, predict, export, experiment, bench, author, grade,
+    ):  # fmt: skip
         module.add(commands)
     return parser
 

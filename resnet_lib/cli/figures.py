@@ -27,6 +27,13 @@ def measure(evaluation: train.Evaluation, classes: Sequence[str]) -> dict[str, A
     }
 
 
+def surest_mistakes(evaluation: train.Evaluation, count: int) -> list[int]:
+    """The indices of the wrong answers that the network was surest of, the surest first."""
+    sure, answers = evaluation.logits.softmax(1).max(1)
+    wrong = (answers != evaluation.labels).nonzero()[:, 0]
+    return wrong[sure[wrong].argsort(descending=True)][:count].tolist()
+
+
 def lines(figures: dict[str, Any]) -> list[str]:
     """The figures as text."""
     low, high = figures["accuracy_interval"]

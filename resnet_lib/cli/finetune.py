@@ -243,8 +243,6 @@ def run(args: argparse.Namespace) -> None:
 def mistakes(evaluation: train.Evaluation, part: Any) -> list[dict[str, Any]]:
     """The wrong answers that the network was surest of."""
     sure, answers = evaluation.logits.softmax(1).max(1)
-    wrong = (answers != evaluation.labels).nonzero()[:, 0]
-    wrong = wrong[sure[wrong].argsort(descending=True)][:MISTAKES].tolist()
     paths = part.paths if isinstance(part, data.FolderSet) else range(len(part))
     return [
         {
@@ -253,5 +251,5 @@ def mistakes(evaluation: train.Evaluation, part: Any) -> list[dict[str, Any]]:
             "answer": part.classes[answers[index]],
             "probability": sure[index].item(),
         }
-        for index in wrong
+        for index in figures.surest_mistakes(evaluation, MISTAKES)
     ]
