@@ -40,9 +40,18 @@ ADDED = {
     },
     3: {"frozen": 0, "head_factor": 1.0},
 }
+DRIVE = Path("/content/drive/MyDrive")  # where Colab mounts a user's Drive
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = "resnet50-w16-fashion"  # the network that comes with the package
 SHIPPED_SMALL_STEM = "resnet50-w16-small-fashion"  # another, whose last stage has 4 x 4 cells
+
+
+def folder_on_drive(name: str | Path) -> Path:
+    """Where a run survives the machine: that folder on Google Drive where it is mounted in Colab.
+
+    Elsewhere the folder of that name here.
+    """
+    return DRIVE / name if DRIVE.is_dir() else Path(name)
 
 
 def open_run(folder: str | Path, resume: bool = False) -> Path:

@@ -1,8 +1,10 @@
 """Training: one epoch, evaluation, and the loop around them with checkpoints and resume."""
 
 import math
+import statistics
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,8 +173,12 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     log: Callable[[str], None] = say,
+    watch: Callable[[History], None] | None = None,
 ) -> History:
     """Train, evaluating on ``val`` after each epoch; one line an epoch goes to ``log``.
+
+    In a terminal the line says how long the rest will take. ``watch`` is called after each epoch
+    with the history so far, as by ``plots.Live()``.
 
     With ``out``, that folder gets last.pt (the whole state) and best.safetensors (the weights of
     the best epoch on ``val``) after each epoch; ``resume`` continues where last.pt stands, on a
@@ -190,7 +196,8 @@ def fit(
             run.restore(run.folder / checkpoint.LAST)
             if distributed.rank() == 0:
                 log(f"resumed after epoch {len(run.history.epochs)} of {config.epochs}")
-        for epoch in range(len(run.history.epochs) + 1, config.epochs + 1):
+        first = len(run.history.epochs)
+        for epoch in range(first + 1, config.epochs + 1):
             entry = one_epoch(run, train, val, epoch)
             run.history.epochs.append(entry)
             if distributed.rank() == 0:
@@ -198,12 +205,31 @@ def fit(
                     f"epoch {epoch:3d}/{config.epochs}  train loss {entry['train_loss']:.3f}  "
                     f"accuracy {entry['train_accuracy']:.3f}  val loss {entry['val_loss']:.3f}  "
                     f"accuracy {entry['val_accuracy']:.3f}  {entry['seconds']:.0f} s"
+                    + time_left(run.history.epochs[first:], config.epochs - epoch)
                 )
             if run.folder:
                 run.save(run.folder)
+            if watch and distributed.rank() == 0:
+                watch(run.history)
     if run.average:
         model.load_state_dict(run.average.model.state_dict())
     return run.history
+
+
+def time_left(done: Sequence[dict[str, float]], epochs: int) -> str:
+    """What a terminal shows at the end of an epoch's line: "  about 5 min left".
+
+    done: the entries of the epochs since the process started; epochs: how many are to come. In
+    files and notebooks the lines stay without, for there nobody waits for them.
+    """
+    if not epochs or not sys.stdout.isatty():
+        return ""
+    # The median: the first epoch on a card takes longer, and so does one while others compute.
+    seconds = statistics.median(entry["seconds"] for entry in done) * epochs
+    if seconds < 100:
+        return f"  about {max(1, seconds):.0f} s left"
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return f"  about {f'{hours} h ' * (hours > 0)}{minutes} min left"
 
 
 def one_epoch(run: Run, train: Dataset, val: Dataset, epoch: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 import pickle
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +268,10 @@ def test_the_shipped_network_repeats_its_record(name, experiment):
     # Another processor rounds otherwise, which may tip an image that lies between two classes.
     assert evaluation.accuracy == pytest.approx(record.result["test_accuracy"], abs=1e-3)
     assert evaluation.loss == pytest.approx(record.result["test_loss"], rel=1e-3)
+
+
+def test_a_run_goes_to_the_drive_where_one_is_mounted(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "DRIVE", tmp_path / "MyDrive")
+    assert checkpoint.folder_on_drive("runs/1") == Path("runs/1")
+    (tmp_path / "MyDrive").mkdir()
+    assert checkpoint.folder_on_drive("runs/1") == tmp_path / "MyDrive" / "runs" / "1"

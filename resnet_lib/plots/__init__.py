@@ -12,6 +12,7 @@ from resnet_lib.plots.diagrams import (
     network_diagram,
     pyramid_diagram,
 )
+from resnet_lib.plots.live import Live
 from resnet_lib.plots.pictures import (
     confusion,
     feature_maps,
@@ -24,6 +25,7 @@ from resnet_lib.plots.style import BookFigure
 
 __all__ = [
     "BookFigure",
+    "Live",
     "bars",
     "basic_block_diagram",
     "bottleneck_diagram",
