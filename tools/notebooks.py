@@ -168,8 +168,10 @@ class Client(NotebookClient):
         self.memory.start()
 
 
-def run(notebook, name):
+def run(notebook, name, **hooks):
     """Fill in the outputs, from a fresh kernel in an empty folder: (seconds, peak bytes).
+
+    hooks: nbclient's, such as ``on_cell_executed``.
 
     Raises ChapterError with the cell and its error.
     """
@@ -188,6 +190,7 @@ def run(notebook, name):
             store_widget_state=False,
             resources={"metadata": {"path": folder}},
             on_cell_start=lambda cell, cell_index: position.append(cell_index),
+            **hooks,
         )
         try:
             client.execute(env={**os.environ, **ENVIRONMENT})
