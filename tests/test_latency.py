@@ -1,3 +1,4 @@
+import os
 import time
 
 import numpy as np
@@ -106,6 +107,16 @@ def test_what_the_experiment_refuses(monkeypatch, tmp_path):
     monkeypatch.setattr(serving.device, "choose_device", lambda name: torch.device("cuda"))
     with pytest.raises(UserError, match="add --device cpu"):
         variant.execute(print)
+
+
+@pytest.mark.parametrize("before", [None, "elsewhere"])
+def test_compiling_begins_with_an_empty_cache_and_leaves_the_users(monkeypatch, before):
+    monkeypatch.delenv(serving.CACHE, raising=False)
+    if before:
+        monkeypatch.setenv(serving.CACHE, before)
+    with serving.compiling_in("here"):
+        assert os.environ[serving.CACHE] == "here"
+    assert os.environ.get(serving.CACHE) == before
 
 
 @pytest.mark.slow

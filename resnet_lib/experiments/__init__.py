@@ -101,11 +101,11 @@ def served(**options) -> Serving:
 
 
 def served_whole() -> Serving:
-    """A ResNet-50 at full width and 224 pixels, with random weights."""
+    """A ResNet-50 at full width and 224 pixels, with random weights, on one thread."""
     spec = {"name": "resnet50", "num_classes": 1000, "width": 64, "in_channels": 3}
     images = {"name_or_folder": "scaled-shapes", "image_size": 224}
-    sizes = {"rounds": 5, "requests": 20, "batch": 8, "limits": {"train": 32, "test": 16}}
-    return Serving(spec, images, train.TrainConfig.quick(), **sizes)
+    sizes = {"rounds": 5, "requests": 10, "batch": 4, "limits": {"train": 32, "test": 16}}
+    return Serving(spec, images, train.TrainConfig.quick(), threads=1, **sizes)
 
 
 def location(level: str) -> Location:
