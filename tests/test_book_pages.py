@@ -133,14 +133,6 @@ def forget_addresses(monkeypatch, **known):
         monkeypatch.setenv(name, address)
 
 
-@pytest.fixture(scope="session")
-def html(tmp_path_factory):
-    """The committed book, rendered without a known repository; a warning fails the build."""
-    with pytest.MonkeyPatch.context() as patch:
-        forget_addresses(patch, BOOK_REPOSITORY="")
-        return build_book.jupyter_book(ROOT, tmp_path_factory.mktemp("pages"))
-
-
 def page_of(html, chapter):
     return html / "book" / f"{chapter.stem}.html"
 

@@ -1,0 +1,188 @@
+"""Every page of the book, as a reader's browser shows it: from a folder, and from a sub-path."""
+
+import functools
+import gzip
+import http.server
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import notebooks
+import pytest
+from browsing import DESKTOP, OWN, PHONE, opened
+
+WEIGHT = 1_000_000  # bytes of a chapter's page, packed, without what all pages share
+# Of the theme, and of MathJax: fetched once for the whole book.
+SHARED = ("_static/mathjax", "_static/vendor", "_static/scripts", "_static/styles")
+OWN_FILES = (".png", ".svg", ".jpg", ".css", ".js")
+# From a folder the results have no excerpts: a browser lets no script read another file.
+EXCERPTS = ("from origin 'null' has been blocked", "net::ERR_FAILED")
+KINDS = (
+    "book/index.html",
+    "book/07_bottleneck.html",
+    "book/classifier.html",
+    "book/glossary.html",
+    "book/api.html",
+    "coursework/README.html",
+    "search.html",
+)
+CHAPTERS = [path.stem for path in notebooks.chapters()]
+
+
+def pages(html):
+    return sorted(path for path in html.rglob("*.html") if "_static" not in path.parts)
+
+
+@pytest.fixture(scope="module")
+def served(html, tmp_path_factory):
+    """The address of the book below a sub-path of a plain host."""
+    root = tmp_path_factory.mktemp("host")
+    (root / "courses").mkdir()
+    (root / "courses" / "resnets").symlink_to(html)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Handler, directory=root)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/courses/resnets"
+        running.shutdown()
+
+
+@contextmanager
+def page_at(chromium, address, **options):
+    """A page of ours, from a file or the local host."""
+    parts = urlsplit(address)
+    own = (*OWN, f"{parts.scheme}://{parts.netloc}/") if parts.netloc else OWN
+    with opened(chromium, address, own=own, **options) as page:
+        yield page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_page_is_accessible(chromium, html, kind):
+    """axe finds nothing in light and dark, on a desktop and on a phone.
+
+    One page of each kind: axe takes many seconds for a chapter.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = []
+    for theme, size in (("light", DESKTOP), ("dark", PHONE)):
+        address = (html / kind).as_uri()
+        with opened(chromium, address, size=size, color_scheme=theme, expected=EXCERPTS) as page:
+            page.wait_for_load_state("networkidle")
+            for violation in axe.run(page, options={"preload": False}).response["violations"]:
+                where = violation["nodes"][0]["target"]
+                found.append(f"{theme}: {violation['id']}: {where} ({len(violation['nodes'])})")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [PHONE[0], DESKTOP[0]])
+def test_no_page_scrolls_sideways(chromium, html, width):
+    """Nor does any ask for something elsewhere, or report an error."""
+    found = []
+    for path in pages(html):
+        if path.name == "404.html":  # it names its files from the host's root
+            continue
+        with opened(chromium, path.as_uri(), size=(width, 844)) as page:
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            if wide > width:
+                found.append(f"{path.name}: {wide} pixels wide")
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture(params=["file", "host"])
+def address(request, html):
+    """Where the book lies."""
+    return html.as_uri() if request.param == "file" else request.getfixturevalue("served")
+
+
+def test_formulas_are_set(chromium, address):
+    with page_at(chromium, f"{address}/book/04_normalisation_dropout.html") as page:
+        page.wait_for_selector("mjx-container")
+        assert page.locator("mjx-container").count() > 20
+
+
+def test_search_finds(chromium, address):
+    with page_at(chromium, f"{address}/search.html?q=bottleneck", expected=EXCERPTS) as page:
+        page.wait_for_selector("ul.search li a")
+        found = page.locator("ul.search li a").all_inner_texts()
+        assert any("bottleneck" in text for text in map(str.lower, found))
+
+
+def test_search_does_not_find_what_is_not_there(chromium, address):
+    with page_at(chromium, f"{address}/search.html?q=zzyzx") as page:
+        page.wait_for_selector(".search-summary")
+        assert page.locator("ul.search li a").count() == 0
+
+
+def test_code_is_copied(chromium, served):
+    chromium_page = page_at(
+        chromium,
+        f"{served}/book/06_residual_block.html",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    with chromium_page as page:
+        cell = page.locator("div.highlight", has_text="class BasicBlock").first
+        cell.hover()
+        cell.locator("button.copybtn").click()
+        text = page.evaluate("navigator.clipboard.readText()")
+        assert text.lstrip().startswith("class BasicBlock") and "\n" in text
+
+
+def test_a_solution_opens_by_keyboard(chromium, address):
+    with page_at(chromium, f"{address}/book/06_residual_block.html") as page:
+        solution = page.locator("details", has_text="Solution 6.1").first
+        assert solution.get_attribute("open") is None
+        solution.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert solution.get_attribute("open") is not None
+
+
+def test_the_theme_switches_and_stays(chromium, served):
+    with page_at(chromium, f"{served}/book/06_residual_block.html") as page:
+        root, seen = page.locator("html"), set()
+        for _ in range(3):
+            page.locator("button.theme-switch-button:visible").first.click()
+            seen.add(root.get_attribute("data-mode"))
+        assert seen == {"light", "dark", "auto"}
+        mode = root.get_attribute("data-mode")
+        page.reload()
+        assert root.get_attribute("data-mode") == mode
+
+
+def test_previous_and_next_lead_through_the_chapters(chromium, address):
+    with page_at(chromium, f"{address}/book/06_residual_block.html") as page:
+        page.locator("a.right-next").click()
+        assert "07_bottleneck" in page.url
+        page.locator("a.left-prev").click()
+        assert "06_residual_block" in page.url
+
+
+def weight(html, path, asked):
+    """Bytes over the wire of a page and of the files that it has for itself, packed."""
+    total = len(gzip.compress(path.read_bytes()))
+    for url in set(asked):
+        file = Path(unquote(urlsplit(url).path))
+        name = file.relative_to(html).as_posix() if file.is_relative_to(html) else ""
+        shared = name.startswith(SHARED) or file == path or file.suffix not in OWN_FILES
+        if name and not shared:
+            content = file.read_bytes()
+            packed = content if file.suffix in (".png", ".jpg") else gzip.compress(content)
+            total += len(packed)
+    return total
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_is_light(chromium, html, chapter):
+    path = html / "book" / f"{chapter}.html"
+    context = chromium.new_context()
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    context.close()
+    assert 10_000 < weight(html, path, asked) <= WEIGHT
