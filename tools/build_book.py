@@ -18,7 +18,15 @@ import notebooks
 from notebooks import ROOT, ChapterError, digest
 
 BUILD = ROOT / "_build"
-SOURCES = ("_config.yml", "_toc.yml", "CHANGELOG.md", "book", "coursework")
+SOURCES = (
+    "_config.yml",
+    "_toc.yml",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "genindex.md",
+    "book",
+    "coursework",
+)
 ADDRESSES = ("BOOK_REPOSITORY", "BOOK_BRANCH", "BOOK_URL")
 
 
