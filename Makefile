@@ -5,12 +5,14 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --quiet
 
-.PHONY: help book test html notebooks slides teacher env clean
+.PHONY: help book test html pdf epub notebooks slides teacher env clean
 
 help:
 	@echo "make book       run every chapter on this machine and build the book from the results"
 	@echo "make test       run all tests; every chapter must repeat its outputs"
 	@echo "make html       build the book from the outputs that came with it, in seconds"
+	@echo "make pdf        the whole book as one PDF in _build, printed by an installed Chromium"
+	@echo "make epub       the whole book as one EPUB in _build"
 	@echo "make notebooks  run every chapter in place, to update the outputs that come with it"
 	@echo "make slides     slides of each part, from the chapters' figures, in _build/slides"
 	@echo "make teacher    the assignments and exercises with solutions, in _build/teacher"
@@ -26,6 +28,9 @@ book: $(INSTALLED)
 
 html: $(INSTALLED)
 	@$(BIN)/python tools/build_book.py
+
+pdf epub: $(INSTALLED)
+	@$(BIN)/python tools/one_file.py $@
 
 notebooks: $(INSTALLED)
 	@$(BIN)/python tools/notebooks.py execute

@@ -27,6 +27,7 @@ SOURCES = (
     "book",
     "coursework",
 )
+KNOWN = ("html", "singlehtml")  # to jupyter-book; the others are Sphinx's
 ADDRESSES = ("BOOK_REPOSITORY", "BOOK_BRANCH", "BOOK_URL")
 
 
@@ -55,21 +56,22 @@ def execute(root=ROOT, build=BUILD):
     return copies
 
 
-def jupyter_book(source, output):
-    """Build the pages into ``output``/_build/html and return that folder.
+def jupyter_book(source, output, builder="html"):
+    """Build with one of Sphinx's builders into ``output``/_build and return the folder it filled.
 
     Always from nothing: an incremental build neither repeats warnings nor copies changed styles.
     Raises ChapterError with what jupyter-book printed when there was a warning or an error.
     """
-    for name in ("html", ".doctrees", "jupyter_execute"):
+    for name in (builder, ".doctrees", "jupyter_execute"):
         shutil.rmtree(output / "_build" / name, ignore_errors=True)
     program = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", program, "build", str(source), "--path-output", str(output)]
-    command += ["-W", "--keep-going"]
+    command += ["-W", "--keep-going", "--builder"]
+    command += [builder] if builder in KNOWN else ["custom", "--custom-builder", builder]
     result = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if result.returncode:
         raise ChapterError(f"{result.stdout}\nThe pages could not be built; see above.")
-    return output / "_build" / "html"
+    return output / "_build" / builder
 
 
 def render_copies(copies, root=ROOT, build=BUILD):

@@ -18,7 +18,7 @@ def copy_mathjax(app):
 
     In the source's ``_static`` the script would be added to pages without formulas too.
     """
-    if app.builder.format != "html":
+    if app.builder.format != "html" or app.builder.math_renderer_name != "mathjax":
         return
     for file in files(PACKAGE):
         name = str(file).partition("static/mathjax/")[2]
