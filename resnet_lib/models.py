@@ -8,7 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_lib import UserError
 from resnet_lib.blocks import BasicBlock, Bottleneck, conv3x3, zero_branches
+from resnet_lib.pretrained import load_pretrained
 
+__all__ = [
+    "DEPTHS", "STEMS", "ResNet", "build", "initialise", "layer_count", "load_pretrained",
+    "multiply_adds", "parameter_count", "resnet18", "resnet34", "resnet50", "resnet101",
+    "resnet152", "stage", "stem_layers",
+]  # fmt: skip
 # The block and its number in each of the four stages: He et al. 2015, table 1.
 DEPTHS = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
@@ -133,13 +139,6 @@ def resnet101(num_classes: int = 1000, **options) -> ResNet:
 def resnet152(num_classes: int = 1000, **options) -> ResNet:
     """ResNet-152, of bottlenecks; ``options`` as for ``build``."""
     return build("resnet152", num_classes, **options)
-
-
-def load_pretrained(model: ResNet, weights: str, root=None) -> dict:
-    """torchvision's trained weights, "IMAGENET1K_V2" say: ``pretrained.load_pretrained``."""
-    from resnet_lib import pretrained  # here: it needs this module
-
-    return pretrained.load_pretrained(model, weights, root)
 
 
 def layer_count(model: nn.Module) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from resnet_lib import UserError, checkpoint, models
+from resnet_lib import UserError
 
 MEAN, STD, IMAGE_SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224  # what they learned with
 NAMES = ("IMAGENET1K_V1", "IMAGENET1K_V2")
@@ -41,7 +42,7 @@ def find(network: str, weights: str) -> Source:
 
 
 def load_pretrained(
-    model: models.ResNet, weights: str, root: str | Path | None = None
+    model: nn.Module, weights: str, root: str | Path | None = None
 ) -> dict[str, Any]:
     """Load torchvision's ``weights``, "IMAGENET1K_V1" or "IMAGENET1K_V2", into the model.
 
@@ -62,7 +63,11 @@ def load_pretrained(
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch trips over; the digest was right
         raise UserError(f"{path} cannot be read as weights: {error}") from error
-    checkpoint.fill(model, values, path)
+    try:
+        model.load_state_dict(values)
+    except RuntimeError as error:  # its first line only names the class
+        first = str(error).splitlines()[1].strip()
+        raise UserError(f"{path} is of another architecture: {first}") from None
     return {
         "name": weights,
         "classes": list(source.classes),

@@ -9,6 +9,8 @@ import torch
 from resnet_lib import UserError, experiments, records
 from resnet_lib.experiments.attention import Attention
 from resnet_lib.experiments.costs import Cost
+from resnet_lib.experiments.serving import Serving
+from resnet_lib.experiments.transfer import Transfer
 
 RECORD = records.Record(
     experiment="quick", variant="b", seed=1, config={"lr": 0.1}, history=[{"epoch": 1}],
@@ -106,10 +108,10 @@ def test_every_record_of_the_book_is_whole_and_says_how_to_repeat_it():
         assert path.parent.name == (name if precision == "auto" else f"{name}-{precision}"), path
         assert f"python -m resnet_lib experiment {record.experiment} " in record.command, path
         assert record.commit and not record.commit.endswith("-dirty"), path
-        # What looks at trained networks, or times single steps, has no epochs.
-        trains = not isinstance(
-            experiments.find(record.experiment)[record.variant], (Attention, Cost)
-        )
+        # What looks at trained networks, times them, or fits a last layer only has no epochs.
+        variant = experiments.find(record.experiment)[record.variant]
+        fits = isinstance(variant, Transfer) and variant.start == "probe"
+        trains = not (fits or isinstance(variant, (Attention, Cost, Serving)))
         assert bool(record.history) == trains and record.seconds > 0, path
 
 

@@ -371,6 +371,8 @@ def test_pages_that_cannot_be_built_keep_the_old_ones(small_tree):
     (build / "book" / "index.html").write_text("old")
     (small_tree / "_config.yml").write_text("title: x\n")
     (small_tree / "CHANGELOG.md").write_text("# Changes\n")
+    (small_tree / "CITATION.cff").write_text("title: Small\n")
+    (small_tree / "genindex.md").write_text("# Index\n")
     (small_tree / "coursework").mkdir()
     with pytest.raises(ChapterError, match=r"book/index"):  # the front page is missing
         build_book.render_copies({}, small_tree, build)
@@ -388,6 +390,8 @@ def test_pages_are_built_from_the_copies_and_only_when_needed(small_tree, monkey
     monkeypatch.setattr(build_book, "jupyter_book", jupyter_book)
     (small_tree / "_config.yml").write_text("title: x\n")
     (small_tree / "CHANGELOG.md").write_text("# Changes\n")
+    (small_tree / "CITATION.cff").write_text("title: Small\n")
+    (small_tree / "genindex.md").write_text("# Index\n")
     (small_tree / "coursework").mkdir()
     copy = small_tree / "copy.ipynb"
     copy.write_text("executed")
