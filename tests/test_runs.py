@@ -254,7 +254,7 @@ config = train.TrainConfig(
 train.fit(make_model(), val, val, config, log=lambda line: None)  # what torch loads by itself
 pages = int(open("/proc/self/statm").read().split()[0])
 # Less than the first convolution's output, of 2048 x 16 x 32 x 32 numbers, and enough for the rest.
-limit = pages * resource.getpagesize() + 110 * 2**20
+limit = pages * resource.getpagesize() + 120 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
     train.fit(make_model(width=16), images, val, config, log=lambda line: None)
