@@ -29,8 +29,11 @@ book: $(INSTALLED)
 html: $(INSTALLED)
 	@$(BIN)/python tools/build_book.py
 
-pdf epub: $(INSTALLED)
-	@$(BIN)/python tools/one_file.py $@
+pdf: $(INSTALLED)
+	@$(BIN)/python tools/one_file.py pdf
+
+epub: $(INSTALLED)
+	@$(BIN)/python tools/one_file.py epub
 
 notebooks: $(INSTALLED)
 	@$(BIN)/python tools/notebooks.py execute

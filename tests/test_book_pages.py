@@ -341,6 +341,9 @@ def test_buttons_lead_to_the_repository_where_it_is_known(small_book):
     assert loads
     assert all(address.startswith("/some-book/") for address in loads)
     assert f'property="og:url" content="{site}/book/01_one.html"' in text
+    card = re.search(r'property="og:image" content="([^"]+\.png)"', text)[1]
+    assert card.startswith(f"{site}/")
+    assert (html / card.removeprefix(f"{site}/")).is_file()
 
 
 def buttons(monkeypatch, in_configuration="", **addresses):

@@ -31,10 +31,11 @@ def add_buttons(app, config):
 
 
 def set_address(app, config):
-    """Links that must be absolute: for search engines, shared links and the 404 page."""
+    """Links that must be absolute: for search engines, shared links' pictures, the 404 page."""
     address = os.environ.get("BOOK_URL", "").rstrip("/")
     if address:
         config.html_baseurl = config.ogp_site_url = f"{address}/"
+        config.ogp_social_cards = {"enable": True}  # their addresses must be whole
         config.notfound_urls_prefix = f"{urlsplit(address).path}/"
 
 
