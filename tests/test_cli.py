@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from commands import fails
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -34,15 +35,6 @@ def folder(tmp_path):
             image = Image.new("RGB", (40, 30), (200 * index + number, 60, 60))
             image.save(tmp_path / "pets" / name / f"{number}.png")
     return tmp_path / "pets"
-
-
-def fails(capsys, *line):
-    """The one line that a mistake gets."""
-    capsys.readouterr()
-    assert cli.main([str(word) for word in line]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("resnet_lib: ") and error.count("\n") == 1, error
-    return error
 
 
 def test_train_leaves_the_state_the_weights_and_the_record(run):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from commands import fails
 from PIL import Image
 
 from resnet_lib import checkpoint, cli, data, deployed, export, models
@@ -36,15 +37,6 @@ def picture(tmp_path):
     path = tmp_path / "item.png"
     Image.fromarray(data.load("fashion", "test", limit=10).images[3, 0].numpy()).save(path)
     return path
-
-
-def fails(capsys, *line):
-    """The one line that a mistake gets."""
-    capsys.readouterr()
-    assert cli.main([str(word) for word in line]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("resnet_lib: ") and error.count("\n") == 1, error
-    return error
 
 
 def says(capsys, *line):

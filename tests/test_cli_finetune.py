@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import fails
 from PIL import Image
 
 from resnet_lib import checkpoint, cli, finetune, models, pretrained, records, train
@@ -36,14 +37,6 @@ def pictures(tmp_path_factory):
 
 def command(folder, out, *more):
     return ["finetune", "--data", str(folder), "--out", str(out), *START, *map(str, more)]
-
-
-def fails(capsys, *line):
-    capsys.readouterr()
-    assert cli.main([str(word) for word in line]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("resnet_lib: ") and error.count("\n") == 1, error
-    return error
 
 
 def test_a_folder_becomes_a_classifier_with_a_report(pictures, tmp_path, capsys):

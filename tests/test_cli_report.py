@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from commands import fails
 from PIL import Image
 
 from resnet_lib import checkpoint, cli, records
@@ -84,14 +85,6 @@ def evaluated(capsys, run, *more):
     capsys.readouterr()
     assert cli.main([*line, "--device", "cpu", "--json", *more]) == 0
     return json.loads(capsys.readouterr().out)
-
-
-def fails(capsys, *line):
-    capsys.readouterr()
-    assert cli.main([str(word) for word in line]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("resnet_lib: ") and error.count("\n") == 1, error
-    return error
 
 
 def test_the_page_stands_alone_and_is_whole(run, capsys):

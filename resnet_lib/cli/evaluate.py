@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from resnet_lib import UserError, checkpoint, device, splits, train
+from resnet_lib import checkpoint, device, splits, train
 from resnet_lib.cli import figures, options
 
 
@@ -42,11 +42,7 @@ def run(args: argparse.Namespace) -> None:
         image_size=images["image_size"],
         channels=images["channels"],
     )
-    if list(part.classes) != images["classes"]:
-        raise UserError(
-            f"{args.checkpoint} knows the classes {', '.join(images['classes'][:3])}, …; "
-            f"{args.data} has {', '.join(part.classes[:3])}, …: evaluate on the data it learned"
-        )
+    options.check_classes(args, part, images, "evaluate on the data it learned")
     part = replace(part, mean=tuple(images["mean"]), std=tuple(images["std"]))
     evaluation = train.evaluate(model, part, place)
     about = {"checkpoint": str(args.checkpoint), "data": args.data, "split": args.split}

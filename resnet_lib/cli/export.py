@@ -133,12 +133,9 @@ def images_of(
         if args.data:
             raise
         return None, None  # a set that was not downloaded
-    if list(part.classes) != list(learned["classes"]):
-        if not args.data:
-            return None, None
-        raise UserError(
-            f"{args.checkpoint} knows the classes {', '.join(learned['classes'][:3])}, …; "
-            f"{args.data} has {', '.join(part.classes[:3])}, …: name the data it learned"
-        )
+    if args.data:
+        options.check_classes(args, part, learned, "name the data it learned")
+    elif list(part.classes) != list(learned["classes"]):
+        return None, None  # of the same name, and yet another set
     images, labels = zip(*data.batches(part, 256), strict=True)
     return torch.cat(images), torch.cat(labels)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from resnet_lib import data, device
+from resnet_lib import UserError, data, device
 
 
 def positive(text: str) -> int:
@@ -44,3 +44,14 @@ def load_data(args: argparse.Namespace, split: str, **options: Any):
         strict=args.strict,
         **options,
     )
+
+
+def check_classes(
+    args: argparse.Namespace, part: Any, learned: dict[str, Any], remedy: str
+) -> None:
+    """UserError where the data have other classes than ``args.checkpoint`` learned."""
+    if list(part.classes) != list(learned["classes"]):
+        raise UserError(
+            f"{args.checkpoint} knows the classes {', '.join(learned['classes'][:3])}, …; "
+            f"{args.data} has {', '.join(part.classes[:3])}, …: {remedy}"
+        )

@@ -4,7 +4,7 @@ And the page that several modules look at.
 """
 
 import pytest
-from browsing import CHROMIUM, book_of_one_page
+from browsing import CHROMIUM, book_of_one_page, opened
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +31,13 @@ def classifier_address(tmp_path_factory):
     except classifier_data.Missing as missing:
         pytest.skip(str(missing))
     return book_of_one_page(tmp_path_factory, "classifier", classifying.texts())
+
+
+@pytest.fixture
+def page(chromium, classifier_address):
+    """The classifier, its network loaded. Modules on other pages have a fixture of their own."""
+    import classifying
+
+    with opened(chromium, classifier_address) as page:
+        classifying.load(page)
+        yield page

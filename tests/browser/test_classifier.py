@@ -32,13 +32,6 @@ LIMIT = 100  # milliseconds an image
 VERMILION, DARKEST = (213, 94, 0), 0.85
 
 
-@pytest.fixture
-def page(chromium, classifier_address):
-    with opened(chromium, classifier_address) as page:
-        load(page)
-        yield page
-
-
 @pytest.fixture(scope="module")
 def console(chromium, classifier_address):
     """A page that is used through its functions only."""

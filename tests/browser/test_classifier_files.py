@@ -10,21 +10,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from browsing import CHROMIUM, opened
-from classifying import a_file, expected, give, load, scene, status, taken, told
+from browsing import CHROMIUM
+from classifying import a_file, expected, give, scene, status, taken, told
 from PIL import Image
 
 from resnet_lib import data
 
 pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-
-
-@pytest.fixture
-def page(chromium, classifier_address):
-    with opened(chromium, classifier_address) as page:
-        load(page)
-        yield page
 
 
 def dark_border():

@@ -16,13 +16,6 @@ pytest.importorskip("playwright.sync_api", reason="needs the package playwright"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
-@pytest.fixture
-def page(chromium, classifier_address):
-    with opened(chromium, classifier_address) as page:
-        load(page)
-        yield page
-
-
 # The drawing
 
 
