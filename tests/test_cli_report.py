@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from commands import fails
 from PIL import Image
 
-from resnet_lib import checkpoint, cli, records
+from resnet_lib import checkpoint, cli, records, train
+from resnet_lib.cli import options
 
 TRAIN = [
     "train", "--model", "resnet18", "--data", "fashion", "--epochs", "2", "--limit", "64",
@@ -194,3 +196,20 @@ def test_mistakes_of_the_user_get_one_line(run, tmp_path, capsys):
     (run / "record.json").unlink()
     (run / checkpoint.LAST).write_bytes(b"PK")
     assert "truncated or not a checkpoint" in fails(capsys, "report", run)
+
+
+def test_images_are_normalised_as_the_network_learned(run, monkeypatch):
+    evaluate, load, seen = train.evaluate, options.load_data, []
+
+    def brighter(*arguments, **settings):
+        return replace(load(*arguments, **settings), mean=(0.9,), std=(0.9,))
+
+    def watched(model, part, place):
+        seen.append((list(part.mean), list(part.std)))
+        return evaluate(model, part, place)
+
+    monkeypatch.setattr(options, "load_data", brighter)
+    monkeypatch.setattr(train, "evaluate", watched)
+    assert cli.main(["report", str(run), "--limit", "20", "--device", "cpu"]) == 0
+    learned = checkpoint.restore_model(run / "best.safetensors")[1]["data"]
+    assert seen == [(learned["mean"], learned["std"])]
