@@ -1,6 +1,7 @@
 """``finetune``: a folder of pictures becomes a classifier, and mistakes get one line."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,9 @@ def test_a_folder_becomes_a_classifier_with_a_report(pictures, tmp_path, capsys)
 def test_without_groups_copies_in_both_parts_are_told(pictures, tmp_path, capsys):
     assert cli.main(command(pictures, tmp_path / "run", "--probe")) == 0
     printed = capsys.readouterr().out
-    assert "test pictures are nearly copies of training pictures, such as " in printed
+    told = re.search(r"nearly copies of training pictures, such as (.+), near to (.+): ", printed)
+    asked, known = (Path(name) for name in told.groups())
+    assert asked != known and asked.name[:-6] == known.name[:-6] and asked.parent == known.parent
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["accuracy"] == 1.0 and report["mistakes"] == []
 
@@ -71,6 +74,25 @@ def test_a_probe_changes_the_last_layer_only(pictures, tmp_path):
     before, _ = checkpoint.restore_model()
     for name, value in before.state_dict().items():
         assert name.startswith("fc.") or torch.equal(value, model.state_dict()[name]), name
+
+
+def test_the_weights_of_the_best_epoch_are_measured(pictures, tmp_path, monkeypatch):
+    whole, evaluate, seen = train.one_epoch, train.evaluate, []
+
+    def worse_and_worse(run, learn, val, epoch):
+        return whole(run, learn, val, epoch) | {"val_accuracy": 1 / epoch}
+
+    def watched(model, *rest, **options):
+        seen.append(model.fc.weight.detach().clone())
+        return evaluate(model, *rest, **options)
+
+    monkeypatch.setattr(train, "one_epoch", worse_and_worse)
+    monkeypatch.setattr(train, "evaluate", watched)
+    assert cli.main(command(pictures, tmp_path / "run", "--group", "^[^_]+")) == 0
+    best, _ = checkpoint.load_weights(tmp_path / "run" / "best.safetensors")
+    last = checkpoint.load(tmp_path / "run" / "last.pt")["model"]
+    assert torch.equal(seen[-1], best["fc.weight"])
+    assert not torch.equal(seen[-1], last["fc.weight"])
 
 
 def test_mistakes_are_told_with_file_and_certainty():
