@@ -77,6 +77,16 @@ def test_a_fetch_that_broke_off_goes_on(site, resumes):
     assert site["ranges"] == [None, "bytes=1000-"]
 
 
+def test_a_fetch_that_breaks_off_near_its_end_is_kept(site):
+    site["folder"].mkdir(parents=True)
+    part = site["folder"] / site["source"].url.rpartition("/")[2].replace(".pth", ".part")
+    part.write_bytes(site["content"][:-10])
+    site["stop"] = 5
+    with pytest.raises(UserError, match="the connection ended early"):
+        models.load_pretrained(a_network(), "IMAGENET1K_V2")
+    assert part.read_bytes() == site["content"][:-5]
+
+
 def test_a_whole_part_is_not_fetched_again(site):
     site["folder"].mkdir(parents=True)
     name = site["source"].url.rpartition("/")[2].replace(".pth", ".part")

@@ -139,10 +139,11 @@ def test_what_is_held_out_depends_on_the_seed_alone():
     assert not np.array_equal(first, splits.hold_out(labels, groups, 0.2, seed=2))
 
 
-def test_a_class_keeps_and_gives_a_group_however_large_they_are():
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
+def test_a_class_keeps_and_gives_a_group_however_large_they_are(fraction):
     labels = np.array([0] * 10 + [0, 1, 1])
     groups = ["big"] * 10 + ["small", "a", "b"]
-    mask = splits.hold_out(labels, groups, 0.5)
+    mask = splits.hold_out(labels, groups, fraction)
     for label in (0, 1):
         assert 0 < mask[labels == label].sum() < (labels == label).sum()
 
