@@ -17,7 +17,7 @@ WEIGHT = 1_000_000  # bytes of a chapter's page, packed, without what all pages 
 SHARED = ("_static/mathjax", "_static/vendor", "_static/scripts", "_static/styles")
 OWN_FILES = (".png", ".svg", ".jpg", ".css", ".js")
 # From a folder the results have no excerpts: a browser lets no script read another file.
-EXCERPTS = ("from origin 'null' has been blocked", "net::ERR_FAILED")
+EXCERPTS = ("from origin 'null' has been blocked", "net::ERR_FAILED", "Failed to fetch")
 KINDS = (
     "book/index.html",
     "book/07_bottleneck.html",
