@@ -119,6 +119,19 @@ def test_compiling_begins_with_an_empty_cache_and_leaves_the_users(monkeypatch, 
     assert os.environ.get(serving.CACHE) == before
 
 
+def test_an_equal_network_is_compiled_anew():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    for expected in (1, 2):
+        with serving.compiling_in("here"), torch.no_grad():
+            torch.compile(torch.nn.Linear(2, 3), backend=backend)(torch.zeros(1, 2))
+        assert len(graphs) == expected
+
+
 @pytest.mark.slow
 def test_a_compiled_network_is_made_and_agrees(tmp_path):
     model = make_model().eval()

@@ -109,6 +109,7 @@ def compiling_in(folder: str) -> Iterator[None]:
     """Let torch.compile find nothing of earlier runs, which would hide how long it takes."""
     before = os.environ.get(CACHE)
     os.environ[CACHE] = folder
+    torch.compiler.reset()  # what this process remembers of an equal network
     try:
         yield
     finally:
