@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import api_links
+import first_uses
 import index_entries
 import numbering
 import pytest
-from notebooks import ROOT
+from docutils import nodes
+from notebooks import ROOT, chapters
 from test_book_pages import pages
 
 KNOWN = {
@@ -87,6 +89,92 @@ def test_the_index_has_every_term_of_the_glossary_and_where_it_is_used(html):
     assert len(linked) == len(known) > 100
     assert re.search(r'href="book/0\d_[^"]+">stride</a>', text)
     assert "BasicBlock (class in resnet_lib.blocks)" in text
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("a stride of 2", ["stride"]),
+        ("Strides and batches", ["Strides", "batches"]),
+        ("the feature map, the batch", ["feature map", "batch"]),
+        ("a channels-last batch", ["channels-last", "batch"]),
+        ("mini-batch, batched, stride-2", []),  # other words
+        ("the weight\ndecay", ["weight\ndecay"]),
+    ],
+)
+def test_terms_are_found_as_whole_words_the_longest_first(text, found):
+    terms = ("feature map", "feature", "channels last", "batch", "stride", "weight decay", "weight")
+    wanted = {first_uses.plain(term): term for term in terms}
+    assert [match[0] for match in first_uses.pattern(wanted).finditer(text)] == found
+
+
+APART = {"a", "button", "code", "figcaption", "h1", "h2", "h3", "h4", "pre", "script", "style"}
+
+
+class Uses(HTMLParser):
+    """Terms that stand in a page's running text before any link leads to them."""
+
+    def __init__(self, text, wanted):
+        super().__init__()
+        self.wanted, self.around, self.links, self.early = wanted, [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        page, _, anchor = attributes.get("href", "").partition("#")
+        if page == "glossary.html":
+            self.links[anchor] = attributes.get("title")
+        classes = attributes.get("class", "").split()
+        apart = tag in APART or "math" in classes or (tag == "details" and not classes)
+        self.around.append((tag, apart))
+
+    def handle_endtag(self, tag):
+        while self.around.pop()[0] != tag:  # those that need no end, such as <br>
+            pass
+
+    def handle_data(self, data):
+        if self.wanted and not any(apart for _, apart in self.around):
+            for match in first_uses.pattern(self.wanted).finditer(data):
+                anchor = self.wanted[first_uses.plain(match[1])]
+                if anchor not in self.links:
+                    self.early.append(match[0])
+
+
+def one_sense():
+    """{term: its anchor on the page} of the glossary."""
+    text = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+    known = {first_uses.plain(term): anchor for anchor, term in index_entries.terms(text).items()}
+    # docutils lets no id begin with a digit
+    return {
+        term: anchor.lstrip("0123456789")
+        for term, anchor in known.items()
+        if term not in first_uses.SEVERAL_SENSES
+    }
+
+
+@pytest.mark.parametrize("stem", [path.stem for path in chapters()])
+def test_a_chapter_links_the_first_use_of_each_term(html, stem):
+    uses = Uses(article(html, stem), one_sense())
+    assert uses.early == []
+    assert len(uses.links) > 10 and all(uses.links.values())
+
+
+def test_a_use_before_its_link_is_noticed():
+    text = 'A stride. A <a href="glossary.html#stride">stride</a>, and a stride.<h2>Batch</h2>'
+    assert Uses(text, {"stride": "stride", "batch": "batch"}).early == ["stride"]
+
+
+def test_neighbouring_texts_become_one_and_nothing_else_moves():
+    line, mark = "a\n", nodes.emphasis("", "b")
+    element = nodes.paragraph("", "", *map(nodes.Text, (line, "\n", "map")), mark, nodes.Text(line))
+    first_uses.join_texts(element)
+    assert element.children == ["a\n\nmap", mark, "a\n"]
+    assert all(child.parent is element for child in element.children)
+
+
+def test_a_link_to_a_term_tells_what_the_glossary_says_of_it(html):
+    said = Uses(article(html, "03_convolution"), {}).links["stride"]
+    assert said.startswith("The step by which a convolution’s window moves. A stride of 2 halves")
 
 
 class Anchors(HTMLParser):
