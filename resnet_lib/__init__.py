@@ -3,7 +3,7 @@
 Import the modules themselves: ``from resnet_lib import models``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 class UserError(ValueError):
