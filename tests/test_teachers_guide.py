@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import chapters
 import nbformat
 import pytest
 
@@ -12,12 +13,15 @@ from resnet_lib.cli import make_parser
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "coursework" / "README.md").read_text(encoding="utf-8")
 FOLDERS = {path.name.partition("_")[0]: path for path in (ROOT / "coursework").glob("a*_*")}
+KNOWN = {chapter.number: chapter for chapter in chapters.collect(ROOT)}
+# Of the plans that leave something out: sheets, and chapters whose contents the students know.
+SHEETS, TAKEN_AS_KNOWN = {}, {}
 
 
-def rows(header):
+def rows(header, text=GUIDE):
     """The cells of each row of the table that starts with that header."""
-    start = GUIDE.index(f"| {header} |")
-    lines = GUIDE[start:].partition("\n\n")[0].splitlines()[2:]
+    start = text.index(f"| {header} |")
+    lines = text[start:].partition("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -78,18 +82,74 @@ def test_its_options_exist(option):
     assert option in known
 
 
-def test_a_plan_hands_in_each_assignment_once_and_after_its_chapters():
-    read, handed_in = set(), []
-    for _, before, meetings, work in rows("week"):
-        for text in (before, meetings):
-            for first, last in re.findall(r"chapters? (\d+)(?: to (\d+))?", text):
-                read |= set(range(int(first), int(last or first) + 1))
-            read |= {int(number) for number in re.findall(r"(?:and|,) (\d+)", text)}
+def plans():
+    """{heading: the rows of the plan of weeks below it}"""
+    found = {}
+    for part in GUIDE.split("\n## ")[1:]:
+        for section in re.split(r"\n### ", part):
+            if "| week |" in section:
+                found[section.partition("\n")[0]] = rows("week", section)
+    return found
+
+
+def numbers(text):
+    """The chapters that a cell of a plan names, in order: "chapters 3, 5 and 7 to 9"."""
+    found = []
+    for group in re.findall(r"chapters? (\d+(?:(?:,| and| to) \d+)*)", text):
+        for first, last in re.findall(r"(\d+)(?: to (\d+))?", group):
+            found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def exercise_minutes(number):
+    """The time that an exercise of a chapter states."""
+    (path,) = (ROOT / "book").glob(f"{int(number.partition('.')[0]):02}_*.ipynb")
+    (cell,) = [
+        cell.source
+        for cell in nbformat.read(path, 4).cells
+        if cell.source.startswith(f"### Exercise {number}:")
+    ]
+    return int(re.search(r"about (\d+)\s+minutes", cell)[1])
+
+
+def own_minutes(before, work, chosen):
+    """What a week asks of the students' own time, by the chapters, exercises and sheets in it."""
+    minutes = sum(KNOWN[number].minutes for number in chosen or numbers(before))
+    for group in re.findall(r"exercises? (\d+\.\d+(?:(?:,| and) \d+\.\d+)*)", work):
+        minutes += sum(map(exercise_minutes, re.findall(r"\d+\.\d+", group)))
+    for name in re.findall(r"\*\*(a\d)\*\*", work):
+        minutes += 60 * int(next(row[3] for row in rows("sheet") if row[0] == name))
+    return minutes + 60 * sum(map(int, re.findall(r"(\d+) hours", work)))
+
+
+def clock(text):
+    hours, minutes = text.split(":")
+    return 60 * int(hours) + int(minutes)
+
+
+@pytest.mark.parametrize("heading", plans())
+def test_a_plan_has_the_chapters_before_what_needs_them(heading):
+    read, handed_in = set(TAKEN_AS_KNOWN.get(heading, ())), []
+    for at, (week, before, meetings, work, _) in enumerate(plans()[heading], 1):
+        assert int(week) == at
+        needed = chapters.needs(list(KNOWN.values()))
+        new = numbers(before)
+        read |= set(new)
+        for number in new:
+            assert set(needed[number]) <= read, f"chapter {number}"
+        assert set(numbers(meetings)) <= read, "talked about before it is read"
         for name in re.findall(r"\*\*(a\d)\*\*", work):
-            needed = next(row[2] for row in rows("sheet") if row[0] == name)
-            assert set(map(int, re.findall(r"\d+", needed))) <= read, name
+            after = next(row[2] for row in rows("sheet") if row[0] == name)
+            assert set(map(int, re.findall(r"\d+", after))) <= read, name
             handed_in.append(name)
-    assert handed_in == assignments.names()
+    assert handed_in == SHEETS.get(heading, assignments.names())
+
+
+@pytest.mark.parametrize("heading", plans())
+def test_a_plan_adds_up_what_chapters_exercises_and_sheets_state(heading):
+    for _, before, _, work, stated in plans()[heading]:
+        assert int(stated.split(":")[0]) < 8
+        assert own_minutes(before, work, ()) == clock(stated), before
 
 
 def test_its_lines_are_short():
