@@ -5,6 +5,8 @@ on whatever device the tensors are. Rates are fractions, 0 to 1. Equal to scikit
 of these names except where a docstring says so.
 """
 
+from collections.abc import Hashable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -223,6 +225,40 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     limits = torch.tensor([tail, 1 - tail], dtype=torch.float64)
     low, high = torch.cat(means).quantile(limits).tolist()
+    return low, high
+
+
+def grouped_interval(
+    values: Tensor,
+    groups: Sequence[Hashable],
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """``bootstrap_interval`` for values (N,) that come in groups, such as two shots of one scene.
+
+    groups: N names. Whole groups are drawn, since a group's values are not independent; the mean
+    is that of all values drawn.
+    """
+    values = torch.as_tensor(values).detach().cpu().double()
+    place = {name: at for at, name in enumerate(dict.fromkeys(groups))}
+    if values.shape != (len(groups),) or len(place) < 2 or not values.isfinite().all():
+        raise UserError(
+            "an interval needs finite values (N,) of at least two groups, got shape "
+            f"{tuple(values.shape)} and {len(place)} groups"
+        )
+    if not 0 < confidence < 1 or samples < 1:
+        raise UserError(f"need 0 < confidence < 1 and samples >= 1; got {confidence}, {samples}")
+    index = torch.tensor([place[name] for name in groups])
+    sums = torch.zeros(len(place), dtype=torch.float64).index_add(0, index, values)
+    counts = index.bincount()
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.empty(samples, dtype=torch.float64)
+    for at in range(samples):
+        drawn = torch.randint(len(sums), (len(sums),), generator=generator)
+        means[at] = sums[drawn].sum() / counts[drawn].sum()
+    tail = (1 - confidence) / 2
+    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
 
 

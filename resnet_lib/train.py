@@ -99,7 +99,7 @@ def train_one_epoch(
         loss_sum += step_loss
         count += len(labels)
         after_step(step_loss / len(labels))
-    # The only wait for the device in the epoch: .item() in the loop would stop it at every batch.
+    # The only read of a number from the device: .item() for each batch would stop it there.
     return loss_sum.item() / count, hits.item() / count
 
 

@@ -10,7 +10,7 @@ import torch
 from commands import fails
 from PIL import Image
 
-from resnet_lib import checkpoint, cli, finetune, models, pretrained, records, train
+from resnet_lib import checkpoint, cli, finetune, metrics, models, pretrained, records, train
 
 START = ["--device", "cpu", "--epochs", "2", "--batch-size", "16", "--image-size", "32"]
 
@@ -93,6 +93,20 @@ def test_the_weights_of_the_best_epoch_are_measured(pictures, tmp_path, monkeypa
     last = checkpoint.load(tmp_path / "run" / "last.pt")["model"]
     assert torch.equal(seen[-1], best["fc.weight"])
     assert not torch.equal(seen[-1], last["fc.weight"])
+
+
+def test_the_interval_takes_what_belongs_together_as_one(pictures, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        metrics, "grouped_interval", lambda hits, groups: asked.append(groups) or (0.25, 0.75)
+    )
+    assert cli.main(command(pictures, tmp_path / "run", "--group", "^[^_]+", "--probe")) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["accuracy_interval"] == [0.25, 0.75]
+    (groups,) = asked
+    assert len(groups) == 9 and sorted(map(groups.count, set(groups))) == [3, 3, 3]
+    assert cli.main(command(pictures, tmp_path / "other", "--probe")) == 0
+    assert len(asked) == 1  # every picture for itself
 
 
 def test_mistakes_are_told_with_file_and_certainty():

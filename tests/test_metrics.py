@@ -238,6 +238,46 @@ def test_bootstrap_interval_draws_all_its_samples_in_pieces(monkeypatch):
     assert all(rows * columns <= 2**20 for rows, columns in drawn) and len(drawn) > 1
 
 
+def test_an_interval_over_single_groups_and_over_pairs_of_equal_values():
+    values = torch.randn(60, generator=torch.Generator().manual_seed(2)).double()
+    alone = metrics.bootstrap_interval(values, samples=4000)
+    single = metrics.grouped_interval(values, range(60), samples=4000)
+    pairs = metrics.grouped_interval(values.repeat(2), [*range(60), *range(60)], samples=4000)
+    spread = values.std().item() / math.sqrt(60)
+    np.testing.assert_allclose(single, alone, atol=0.1 * spread)
+    assert pairs == pytest.approx(single)  # a second shot tells nothing new
+
+
+def test_a_grouped_interval_covers_the_true_mean_where_a_plain_one_does_not():
+    generator = torch.Generator().manual_seed(0)
+    covered = {"grouped": 0, "plain": 0}
+    for trial in range(200):
+        sizes = torch.randint(1, 6, (60,), generator=generator)
+        hits = (torch.rand(60, generator=generator) < 0.7).repeat_interleave(sizes)
+        groups = torch.arange(60).repeat_interleave(sizes).tolist()
+        settings = {"confidence": 0.9, "samples": 300, "seed": trial}
+        for name, (low, high) in {
+            "grouped": metrics.grouped_interval(hits, groups, **settings),
+            "plain": metrics.bootstrap_interval(hits, **settings),
+        }.items():
+            covered[name] += low <= 0.7 <= high
+    assert 0.83 < covered["grouped"] / 200 < 0.96 and covered["plain"] / 200 < 0.75
+
+
+@pytest.mark.parametrize(
+    "values, groups, settings",
+    [
+        (torch.ones(3), "ab", {}),
+        (torch.ones(3), "aaa", {}),
+        (torch.tensor([1, torch.nan]), "ab", {}),
+        (torch.ones(2), "ab", {"samples": 0}),
+    ],
+)
+def test_a_grouped_interval_says_what_it_needs(values, groups, settings):
+    with pytest.raises(UserError, match="need"):
+        metrics.grouped_interval(values, groups, **settings)
+
+
 @pytest.mark.parametrize(("labels", "predictions", "classes"), ALL_CASES)
 def test_weighted_and_pooled_averages_equal_scikit_learn(labels, predictions, classes):
     cm = matrix(labels, predictions, classes)

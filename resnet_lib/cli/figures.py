@@ -1,17 +1,29 @@
 """The figures of a network on a part of a data set, which several commands print."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from resnet_lib import metrics, train
 
 
-def measure(evaluation: train.Evaluation, classes: Sequence[str]) -> dict[str, Any]:
-    """Chapter 14's figures as plain data: with an interval, by class, and of the probabilities."""
+def measure(
+    evaluation: train.Evaluation,
+    classes: Sequence[str],
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, Any]:
+    """Chapter 14's figures as plain data: with an interval, by class, and of the probabilities.
+
+    groups: one for each image, where some images belong together.
+    """
     scores = evaluation.logits, evaluation.labels
     matrix = metrics.confusion_matrix(evaluation.labels, evaluation.predictions, len(classes))
     hits = (evaluation.predictions == evaluation.labels).double()
-    low, high = metrics.bootstrap_interval(hits)
+    alone = range(len(hits)) if groups is None else groups
+    low, high = (
+        metrics.bootstrap_interval(hits)
+        if len(set(alone)) == len(hits)
+        else metrics.grouped_interval(hits, alone)
+    )
     return {
         "images": len(evaluation.labels),
         "loss": evaluation.loss,

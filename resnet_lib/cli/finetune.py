@@ -111,13 +111,20 @@ def group_of(path: str, pattern: re.Pattern | None) -> str:
     return f"{Path(path).parent.name}/{found[0]}" if found else path
 
 
-def divide(whole: data.FolderSet, args: argparse.Namespace) -> Parts:
-    """A folder without parts, divided so that no group is in two of them."""
+def groups_of(part: Any, args: argparse.Namespace) -> list[str] | None:
+    """Of each picture of a folder, what belongs together; None for other data sets."""
     try:
         pattern = re.compile(args.group) if args.group else None
     except re.error as error:
         raise UserError(f"--group {args.group!r} is no regular expression: {error}") from None
-    groups = [group_of(path, pattern) for path in whole.paths]
+    if not isinstance(part, data.FolderSet):
+        return None
+    return [group_of(path, pattern) for path in part.paths]
+
+
+def divide(whole: data.FolderSet, args: argparse.Namespace) -> Parts:
+    """A folder without parts, divided so that no group is in two of them."""
+    groups = groups_of(whole, args)
     labels = whole.labels.numpy()
     test = splits.hold_out(labels, groups, args.test_fraction, args.seed, whole.classes)
     rest = np.flatnonzero(~test)
@@ -216,7 +223,7 @@ def run(args: argparse.Namespace) -> None:
         history = fitted.epochs
     model, _ = checkpoint.restore_model(out / checkpoint.BEST)
     evaluation = train.evaluate(model, in_memory(parts.test), place)
-    result = figures.measure(evaluation, learn.classes)
+    result = figures.measure(evaluation, learn.classes, groups_of(parts.test, args))
     report = result | {"mistakes": mistakes(evaluation, parts.test)}
     content = json.dumps({"command": command, "from": args.start} | report, indent=1)
     checkpoint.write_atomically(
