@@ -2,6 +2,7 @@
 
 import homework
 import nbformat
+import notebooks
 import pytest
 
 from resnet_lib import UserError, assignments, cli
@@ -264,12 +265,27 @@ def run(capsys, *arguments):
 def test_command_writes_both_files(tmp_path, capsys):
     path, student, teacher = MASTERS[1], tmp_path / "s.ipynb", tmp_path / "t.ipynb"
     code, out, _ = run(capsys, path, student, "--variant", 7, "--solution", teacher)
-    assert code == 0 and len(out.splitlines()) == 2
+    lines = [line for line in out.splitlines() if not line.startswith("warning")]
+    assert code == 0 and len(lines) == 2
     assert "VARIANT = 7" in student.read_text() and "VARIANT = 7" in teacher.read_text()
     assert "BEGIN SOLUTION" not in student.read_text() + teacher.read_text()
     once = student.read_bytes()
     run(capsys, path, student, "--variant", 7)
     assert student.read_bytes() == once
+
+
+@pytest.mark.parametrize("address", ["", "https://example.org/book"])
+def test_command_warns_of_a_sheet_that_cannot_install_the_package(tmp_path, capsys, address):
+    path = master(tmp_path, notebooks.setup_source(address), CONFIGURED, SOLVED)
+    notebook = nbformat.read(path, 4)
+    notebook.cells[0].metadata = notebooks.SETUP_METADATA
+    nbformat.write(notebook, path)
+    code, out, _ = run(capsys, path, tmp_path / "s.ipynb", "--solution", tmp_path / "t.ipynb")
+    warnings = [line for line in out.splitlines() if line.startswith("warning: ")]
+    assert code == 0 and len(warnings) == (not address)
+    assert address or "pip wheel --no-deps . -w dist" in warnings[0]
+    _, out, _ = run(capsys, path, "--solution", tmp_path / "t.ipynb")
+    assert "warning" not in out  # a teacher has the package
 
 
 def test_command_explains_mistakes_in_one_line(tmp_path, capsys):

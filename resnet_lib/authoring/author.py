@@ -9,6 +9,7 @@ from resnet_lib.assignments.items import Assignment
 from resnet_lib.authoring import files, strip, variants
 
 KEPT_TAGS = {"hide-cell", "setup"}
+NO_ADDRESS = 'os.environ.get("RESNET_LIB_SOURCE", "")'  # so in the set-up cell
 SHORTEST = 16  # letters of a line, blanks left out, that may not stand in a student's file
 # Blanks left out: what nearly every module has says nothing about a solution.
 TRIVIAL = re.compile(r"super\(\)\.__init__\(\)|(with|@)torch\.no_grad\(\):?|(import|from)\w.*|"
@@ -62,6 +63,12 @@ def _cells(
         tags = [tag for tag in cell.get("metadata", {}).get("tags", []) if tag in KEPT_TAGS]
         made.append(files.bare(kind, text, len(made) + 1, tags))
     return made
+
+
+def installs_nothing(cells: Iterable[files.Cell]) -> bool:
+    """Whether the set-up cell among these has no address to install the package from."""
+    setup = [cell["source"] for cell in cells if "setup" in cell["metadata"].get("tags", [])]
+    return any(NO_ADDRESS in source for source in setup)
 
 
 def secrets(master: Path) -> list[tuple[str, int]]:

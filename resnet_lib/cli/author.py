@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_lib import UserError
-from resnet_lib.authoring import files, questions, solved
+from resnet_lib.authoring import files, installs_nothing, questions, solved
 
 
 def add(commands: Any) -> None:
@@ -46,8 +46,14 @@ def run(args: argparse.Namespace) -> None:
         if target.resolve() == args.master.resolve():
             raise UserError(f"{target} is the master itself: write to another file")
     if args.student is not None:
-        files.write(questions(args.master, args.variant, args.assignment), args.student)
+        made = questions(args.master, args.variant, args.assignment)
+        files.write(made, args.student)
         print(f"{args.student}: for students, no line of a solution is in it")
+        if installs_nothing(made):
+            print(
+                "warning: its set-up cell knows no address to install resnet_lib from, so hand "
+                "out the package, too: python -m pip wheel --no-deps . -w dist"
+            )
     if args.solution is not None:
         files.write(solved(args.master, args.variant, args.assignment), args.solution)
         print(f"{args.solution}: for teachers, with the solutions")
