@@ -111,3 +111,17 @@ def test_master_carries_the_text_of_its_variant_blocks(path):
             r"### BEGIN VARIANT (\w+)\n(.*?)\n### END VARIANT", source, re.DOTALL
         ):
             assert text.strip("\n") == known[name].strip("\n"), name
+
+
+@pytest.mark.parametrize("path", MASTERS, ids=by_name)
+def test_sheet_says_how_it_is_handed_in_and_graded(path):
+    name = path.parent.name.partition("_")[0]
+    cells = [cell["source"] for cell in questions(path) if cell["cell_type"] == "markdown"]
+    first, last = (" ".join(cell.split()) for cell in (cells[0], cells[-1]))
+    assert "A mistake counts in every item that it touches." in first
+    assert "It is graded without a GPU" in first and '`"cuda"`' in first
+    assert f"Save it as `{name}_FAMILYNAME_GIVENNAME.ipynb`" in last
+    penalty = "A report above 300 words loses a point for each further 100."
+    rubric = path.parent / "rubric.md"
+    promised = rubric.exists() and penalty in rubric.read_text(encoding="utf-8")
+    assert (penalty in " ".join("\n".join(cells).split())) == promised == rubric.exists()
