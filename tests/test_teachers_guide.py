@@ -10,6 +10,7 @@ import pytest
 
 from resnet_lib import assignments
 from resnet_lib.cli import make_parser
+from resnet_lib.grading import grade, marks
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "coursework" / "README.md").read_text(encoding="utf-8")
@@ -196,3 +197,11 @@ def test_a_rubric_has_levels_and_a_marked_example(folder):
     words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     assert f"{words[sum(points)].capitalize()} points." in text
     assert "\n> " in text
+
+
+def test_the_guide_names_every_status_that_a_submission_can_have():
+    told = {word for row in rows("status") for word in re.findall(r"`([^`]+)`", row[0])}
+    source = (ROOT / "resnet_lib" / "grading" / "notebook.py").read_text(encoding="utf-8")
+    unread = set(re.findall(r'problem="([^"]+)"', source))
+    assert unread and told >= {"ok", "errors", "flagged", marks.FAILED, *unread}
+    assert told >= set(grade.STATUS.values())
