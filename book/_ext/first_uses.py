@@ -136,7 +136,7 @@ class TellDefinitions(SphinxPostTransform):
     """Gives a link to a term its definition as a title."""
 
     default_priority = 200
-    formats = ("html",)
+    builders = ("html",)  # on paper and in an e-book nothing can rest on a link
 
     def run(self, **options):
         if self.env.docname == GLOSSARY or GLOSSARY not in self.env.all_docs:
