@@ -192,6 +192,12 @@ def test_licences():
     assert hashlib.sha256(text).hexdigest() == CC_BY_4, "the legal text must stay as published"
     for name in project()["license-files"]:
         assert (ROOT / name).stat().st_size > 0, name
+    citation, page = yaml.safe_load(read("CITATION.cff")), read("book/cite.md")
+    year = str(citation["date-released"])[:4]
+    title = citation["title"].partition(":")[0]
+    assert f"*{title}* by {citation['authors'][0]['name']}, {year}, CC BY 4.0" in page
+    for name in ("LICENSE-TEXT", *project()["license-files"]):
+        assert f"`{name}`" in page
 
 
 # Workflows
