@@ -182,6 +182,13 @@ def test_the_project_has_as_many_points_as_the_guide_says():
     assert by_grader + by_hand + 20 == pytest.approx(5 * 20, abs=2)  # a fifth
 
 
+@pytest.mark.parametrize("page", ["coursework/README.md", "book/index.md", "book/part_start.md"])
+def test_what_one_must_know_before_is_said_in_one_way(page):
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    needed = "what a PyTorch tensor is, and to have seen a small neural network train."
+    assert f"Python with functions and classes, {needed}" in text
+
+
 def test_its_lines_are_short():
     assert all(len(line) <= 100 for line in GUIDE.splitlines() if not line.startswith("|"))
 
