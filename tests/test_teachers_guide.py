@@ -14,6 +14,7 @@ from resnet_lib.grading import grade, marks
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "coursework" / "README.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 FOLDERS = {path.name.partition("_")[0]: path for path in (ROOT / "coursework").glob("a*_*")}
 KNOWN = {chapter.number: chapter for chapter in chapters.collect(ROOT)}
 # Of the plans that leave something out: sheets, and chapters whose contents the students know.
@@ -25,7 +26,8 @@ def rows(header, text=GUIDE):
     """The cells of each row of the table that starts with that header."""
     start = text.index(f"| {header} |")
     lines = text[start:].partition("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    plain = [LINK.sub(r"\1", line).strip("|").split("|") for line in lines]
+    return [[cell.strip() for cell in line] for line in plain]
 
 
 def opening(path):
@@ -212,3 +214,21 @@ def test_the_guide_names_every_status_that_a_submission_can_have():
     unread = set(re.findall(r'problem="([^"]+)"', source))
     assert unread and told >= {"ok", "errors", "flagged", marks.FAILED, *unread}
     assert told >= set(grade.STATUS.values())
+
+
+def test_its_links_lead_to_files_and_numbers_to_their_chapters():
+    found = LINK.findall(GUIDE)
+    assert len(found) > 60
+    for text, target in found:
+        file, _, anchor = target.partition("#")
+        assert (ROOT / "coursework" / file).exists(), target
+        if not file:
+            headings = re.findall(r"^#+ (.*)$", GUIDE, re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
+        chapter = re.fullmatch(r"\.\./book/(\d\d)_\w+\.ipynb", target)
+        number = re.match(r"(?:chapter )?(\d+)\b", text)
+        if chapter and number:
+            assert int(chapter[1]) == int(number[1]), text
+    # A link to what is no page of the book would be broken there.
+    for path in re.findall(r"`(coursework/\S+)`", GUIDE):
+        assert (ROOT / path).exists(), path
