@@ -8,4 +8,11 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const entry of document.querySelectorAll("[role=list] > .citation")) {
     entry.setAttribute("role", "listitem");
   }
+  // On a phone the contents lie over the page: they close once a place is chosen.
+  const contents = document.getElementById("pst-secondary-sidebar-modal");
+  contents?.addEventListener("click", (event) => {
+    if (event.target.closest("a")) {
+      contents.close();
+    }
+  });
 });
