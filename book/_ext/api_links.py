@@ -67,7 +67,9 @@ class LinkNames(SphinxPostTransform):
         here = self.env.docname
         if not known or here in {entry.docname for entry in known.values()}:
             return
-        own = own_names(block.astext() for block in self.document.findall(nodes.literal_block))
+        # Of the cells: a solution may define a name that means something else in the package.
+        blocks = self.document.findall(nodes.literal_block)
+        own = own_names(block.astext() for block in blocks if in_cell(block))
         seen = set()
         for literal in list(self.document.findall(nodes.literal)):
             full = target(literal.astext(), known, own)
@@ -80,6 +82,13 @@ class LinkNames(SphinxPostTransform):
                 self.app.builder, here, entry.docname, entry.node_id, literal.deepcopy(), full
             )
             literal.replace_self(link)
+
+
+def in_cell(node):
+    """Whether a block of code is a cell's, and not one of the text."""
+    while node is not None and "cell_input" not in node.get("classes", ()):
+        node = node.parent
+    return node is not None
 
 
 def within(node, *kinds):

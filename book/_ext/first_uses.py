@@ -33,7 +33,7 @@ SEVERAL_SENSES = {
     "relevance",
     "warm up",
 }
-# Text in these is no prose, or a link already.
+# Text in these is no prose, or a link already. A table's words are explained below it.
 ELSEWHERE = (
     nodes.FixedTextElement,
     nodes.caption,
@@ -42,6 +42,7 @@ ELSEWHERE = (
     nodes.math_block,
     nodes.raw,
     nodes.reference,
+    nodes.table,
     nodes.title,
     addnodes.download_reference,
     addnodes.pending_xref,
@@ -61,7 +62,10 @@ def pattern(known):
 
 
 def is_prose(node):
+    """Whether a text's words are in sentences, and not in a chapter's lines on time and needs."""
     while node is not None and not isinstance(node, ELSEWHERE):
+        if isinstance(node, nodes.paragraph) and node.astext().startswith("Time about"):
+            return False
         node = node.parent
     return node is None
 
