@@ -39,7 +39,7 @@ EXAMPLES = """examples:
   How fast is training on this machine, beside a tutorial's loop and the machine's peak?
     python -m resnet_lib bench --json speed.json
   Mark a folder of students' notebooks:
-    python -m resnet_lib grade handed-in --assignment a2 --out marks
+    python -m resnet_lib grade handed-in --assignment a2 --variant 2027 --out marks
 
 DATA is fashion, scaled-shapes, cifar10, imagenette, or a folder with one sub-folder a class."""
 

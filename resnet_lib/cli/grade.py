@@ -11,7 +11,8 @@ from resnet_lib import UserError, assignments
 from resnet_lib.assignments.items import HIDDEN_JUDGE
 from resnet_lib.cli import options
 from resnet_lib.grading import lms
-from resnet_lib.grading.grade import SEED_BITS, Options, Outcome, grade
+from resnet_lib.grading.grade import Outcome, grade
+from resnet_lib.grading.settings import SEED_BITS, Options
 
 FORMATS = ("canvas", "moodle", "gradescope")
 
@@ -39,7 +40,7 @@ def add(commands: Any) -> None:
     command.add_argument("folder", nargs="?", help="the students' notebooks, or one of them")
     command.add_argument("--assignment", required=True, help="a1, a2, ..., or a Python file")
     command.add_argument("--out", help="folder for marks and feedback; a second run continues it")
-    command.add_argument("--variant", type=int, default=0, help="of this year's sheet (0)")
+    command.add_argument("--variant", type=int, help="of this year's sheet (that in --out, else 0)")
     hidden = command.add_mutually_exclusive_group()
     hidden.add_argument(
         "--coursework", help="folder with the hidden items (coursework, beside the package)"
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError("the zip for Gradescope is made for assignments of the package only")
         seed = secrets.randbits(SEED_BITS) if args.seed is None else args.seed
         complete = assignment.with_hidden(folder) if folder else assignment
-        lms.autograder(args.autograder, complete, args.variant, seed, folder)
+        lms.autograder(args.autograder, complete, args.variant or 0, seed, folder)
         print(f"{args.autograder}: upload it to Gradescope as the autograder of {assignment.name}")
         return
     if not args.folder or not args.out:

@@ -1,9 +1,11 @@
 """What a teacher should look at, found in the syntax tree: nothing here takes marks away."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Set
 
+from resnet_lib.authoring import author
 from resnet_lib.authoring.author import squeezed
 
 # Of the package, what holds the judges; from elsewhere, what reaches around the language.
@@ -12,6 +14,8 @@ REACHING = ("ctypes", "inspect", "importlib.import_module", "torch.hub", "sys._g
 COMPUTED = {"exec", "eval", "__import__", "compile"}
 SETTINGS = ("torch.backends", "warnings", "matplotlib", "np.", "numpy")
 LONGEST = 80
+FEWEST = 12  # lines: short answers to one question are alike anyhow
+ALIKE = 0.8  # of one's own lines
 COPIED = 0.2  # of the solution's lines; answers of one's own share hardly any
 
 
@@ -126,6 +130,28 @@ def of_solution(cells: Iterable[str], published: Set[str]) -> list[str]:
     if not published or shared < COPIED * len(published):
         return []
     return [f"has {shared} of the {len(published)} lines of the book's own solution"]
+
+
+def telling_lines(cells: Iterable[str], sheet: Set[str] | None) -> frozenset[str]:
+    """Lines that say something by themselves, without those of the sheet; none without a sheet."""
+    if sheet is None:
+        return frozenset()
+    return frozenset(author.telling(line) for cell in cells for line in cell.splitlines()) - {
+        "",
+        *sheet,
+    }
+
+
+def alike(own: dict[str, frozenset[str]]) -> dict[str, list[str]]:
+    """{submission: flags} of those that have most of their own lines in common with another."""
+    found: dict[str, list[str]] = {}
+    for one, other in itertools.combinations(sorted(own), 2):
+        shared = len(own[one] & own[other])
+        for name, whose in ((one, other), (other, one)):
+            if shared >= max(FEWEST, ALIKE * len(own[name])):
+                flag = f"shares {shared} of its {len(own[name])} own lines with {whose}"
+                found.setdefault(name, []).append(flag)
+    return found
 
 
 def of_origins(origins: Iterable[str], foreign: tuple[str, ...]) -> list[str]:

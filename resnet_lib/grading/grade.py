@@ -1,26 +1,25 @@
 """Grade a folder: each submission is run, judged and written down by itself."""
 
 import hashlib
-import secrets
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import resnet_lib
 from resnet_lib import UserError, assignments
 from resnet_lib.assignments.items import HIDDEN_COLLECT, Assignment, Item
-from resnet_lib.authoring import author
+from resnet_lib.authoring import author, files, questions
 from resnet_lib.grading import feedback, flags, notebook, sandbox
 from resnet_lib.grading.collecting import Answer, Collected, Collector, first_line
 from resnet_lib.grading.judging import Judge
-from resnet_lib.grading.marks import FAILED, Cell, Mark, Marks, Result, notes_of, settings_in
+from resnet_lib.grading.marks import FAILED, Cell, Mark, Marks, Result, notes_of
 from resnet_lib.grading.notebook import Submission
+from resnet_lib.grading.settings import Options, choose_settings
 
-SEED_BITS = 40  # as many as Draw can take
 INSIDE = "/assignment.py"  # where a teacher's own assignment is in the sandbox
 STATUS = {
     "time": "time limit",
@@ -30,24 +29,6 @@ STATUS = {
     "channel": "stopped",
     "died": "stopped",
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to grade; None stands for what the assignment says."""
-
-    assignment: str
-    out: Path
-    variant: int = 0
-    coursework: Path | None = None  # the folder of one assignment's hidden items
-    seed: int | None = None
-    seconds: float | None = None
-    cell_seconds: float | None = None
-    gigabytes: float | None = None
-    trusting: bool = False  # no sandbox
-    user: str | None = None  # without a sandbox: whose rights the notebooks have
-    jobs: int = 1
-    again: tuple[str, ...] = ()
 
 
 @dataclass
@@ -70,20 +51,31 @@ def grade(folder: Path | str, options: Options, report: Callable[[str], None] = 
     if not options.trusting:
         sandbox.probe()
     settings = choose_settings(options, assignment)
+    options = replace(options, variant=settings["variant"])
+    check_names(found, options.again)
     marks = Marks.open(options.out, assignment, settings)
     grader = Grader(options, assignment, settings["seed"])
-    grader.check_names(found)
+    asked = settings["seed"] if options.seed is None else options.seed
+    appeals = Grader(options, assignment, asked)
     outcome = Outcome(assignment, marks, others=others)
     keep = {entry.name: grader.kept(entry, marks) for entry in found}
     todo = [entry for entry in found if keep[entry.name] is None]
     results = {name: result for name, result in keep.items() if result is not None}
+    absent = {name: result for name, result in marks.latest.items() if name not in keep}
+    results |= absent
     marks.begin(results.values())
-    if results:
+    if absent:
+        names = ", ".join(sorted(absent)[:5]) + (" ..." if len(absent) > 5 else "")
+        report(f"{len(absent)} graded earlier are not in {folder}; their marks stay: {names}")
+    if len(todo) < len(found):
         report(
-            f"{len(results)} of {len(found)} unchanged since they were graded, {len(todo)} to do"
+            f"{len(found) - len(todo)} of {len(found)} unchanged since they were graded, "
+            f"{len(todo)} to do"
         )
+    again = [entry for entry in todo if entry.name in options.again]
+    first = [entry for entry in todo if entry.name not in options.again]
     try:
-        for result in grader.all(todo):
+        for result in itertools.chain(grader.all(first), appeals.all(again)):
             before = marks.latest.get(result.submission)
             marks.add(result)
             feedback.write(marks.folder, result, assignment)
@@ -92,35 +84,28 @@ def grade(folder: Path | str, options: Options, report: Callable[[str], None] = 
     finally:
         sandbox.stop_all()
         grader.judge.close()
-    outcome.results = [results[entry.name] for entry in found]
+        appeals.judge.close()
+    shared = flags.alike({entry.name: grader.own_lines(entry) for entry in found})
+    outcome.results = [with_flags(result, shared.get(name, [])) for name, result in results.items()]
     outcome.graded = [entry.name for entry in todo]
     marks.finish(outcome.results)
     return outcome
 
 
-def choose_settings(options: Options, assignment: Assignment) -> dict[str, Any]:
-    """What is written beside the marks, so that they can be explained and repeated later."""
-    before = settings_in(options.out)
-    name = assignment.name
-    if before and before.get("assignment") != name:
-        other = before.get("assignment")
-        raise UserError(
-            f"{options.out} holds the marks of {other}: choose another --out for {name}"
-        )
-    seed = options.seed if options.seed is not None else before.get("seed")
-    if seed is None:
-        seed = secrets.randbits(SEED_BITS)
-    if not 0 <= seed < 2**SEED_BITS:
-        raise UserError(f"seed must be from 0 to 2**{SEED_BITS} - 1, got {seed}")
-    return {
-        "assignment": name,
-        "variant": options.variant,
-        "seed": seed,
-        "version": resnet_lib.__version__,
-        "sandbox": not options.trusting,
-        "points": {item.name: item.points for item in assignment.items},
-        "hidden": [item.name for item in assignment.items if item.hidden],
-    }
+def check_names(found: Iterable[Submission], again: Iterable[str]) -> None:
+    """UserError where a name to grade again is not there."""
+    known = {entry.name for entry in found}
+    for name in again:
+        if name not in known:
+            raise UserError(f"no submission is called {name}; names are those in marks.csv")
+
+
+def with_flags(result: Result, more: list[str]) -> Result:
+    """The result with flags that depend on the other submissions."""
+    if not more:
+        return result
+    words = [word for word in result.status.split("; ") if word not in ("ok", "flagged")]
+    return replace(result, flags=(*result.flags, *more), status="; ".join([*words, "flagged"]))
 
 
 def line(result: Result, before: Result | None) -> str:
@@ -152,6 +137,7 @@ class Grader:
         source = options.coursework and options.coursework / HIDDEN_COLLECT
         self.source = source.read_bytes() if source and source.exists() else b""
         self.published = published_lines(options.coursework)
+        self.sheet = sheet_lines(options.coursework, options.variant)
         own_file = Path(options.assignment)
         inside, shown = options.assignment, {}
         if own_file.suffix == ".py":
@@ -170,24 +156,23 @@ class Grader:
             shown=shown,
             user=options.user,
         )
-        self.fingerprint = self._fingerprint()
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self, seed: int) -> str:
         """Of everything beside the submission that could change a mark."""
         package = Path(resnet_lib.__file__).parent
         files = [
             path for name in ("assignments", "checks") for path in (package / name).glob("*.py")
         ]
         digest = hashlib.sha256(repr((resnet_lib.__version__, self.options.variant)).encode())
-        digest.update(repr((self.assignment.name, self.seed, self.limits.seconds)).encode())
+        digest.update(repr((self.assignment.name, seed, self.limits.seconds)).encode())
         digest.update(repr((self.limits.cell_seconds, self.limits.gigabytes)).encode())
         for path in [*sorted(files), *self.own]:
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()
 
-    def key(self, submission: Submission) -> str:
+    def key(self, submission: Submission, seed: int) -> str:
         """Changes with the file and with everything else that could change its marks."""
-        digest = hashlib.sha256(self.fingerprint.encode())
+        digest = hashlib.sha256(self.fingerprint(seed).encode())
         try:
             if submission.path.is_file() and not submission.path.is_symlink():
                 digest.update(str(submission.path.stat().st_size).encode())
@@ -197,17 +182,18 @@ class Grader:
             return ""  # says why when it is graded
         return digest.hexdigest()
 
-    def check_names(self, found: Iterable[Submission]) -> None:
-        """UserError where a name to grade again is not there."""
-        known = {entry.name for entry in found}
-        for name in self.options.again:
-            if name not in known:
-                raise UserError(f"no submission is called {name}; names are those in marks.csv")
+    def own_lines(self, submission: Submission) -> frozenset[str]:
+        """The lines of code that are not the sheet's; none where there is no sheet to compare."""
+        read = notebook.read(submission.path)
+        return frozenset() if read.problem else flags.telling_lines(read.cells, self.sheet)
 
     def kept(self, submission: Submission, marks: Marks) -> Result | None:
         """The earlier result, where nothing has changed."""
         before = marks.latest.get(submission.name)
-        same = before is not None and before.key == self.key(submission) and before.key
+        if before is None or not before.key:
+            return None
+        seed = self.seed if before.seed is None else before.seed  # after an appeal its own
+        same = before.key == self.key(submission, seed)
         if same and before.status != FAILED and submission.name not in self.options.again:
             return before
         return None
@@ -240,7 +226,8 @@ class Grader:
         return replace(
             result,
             seconds=round(time.monotonic() - start, 2),
-            key=self.key(submission),
+            key=self.key(submission, self.seed),
+            seed=self.seed,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
@@ -295,9 +282,20 @@ def published_lines(coursework: Path | None) -> frozenset[str]:
         return frozenset()
 
 
+def sheet_lines(coursework: Path | None, variant: int) -> frozenset[str] | None:
+    """The lines of the sheet as it is given to students; None where there is no master to read."""
+    try:
+        cells = questions(coursework / "master.ipynb", variant) if coursework else []
+    except UserError:
+        return None
+    return flags.telling_lines(files.texts(cells), frozenset()) if cells else None
+
+
 def status(collected: Collected, found: list[str]) -> str:
     """One or more words; "ok" where there is nothing to say."""
     words = [STATUS[cause] for cause in collected.causes]
+    if collected.errors and any(answer.failure for answer in collected.answers.values()):
+        words.append("errors")  # a cell failed, and an answer is missing
     return "; ".join(dict.fromkeys(words + ["flagged"] * bool(found))) or "ok"
 
 

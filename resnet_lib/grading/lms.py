@@ -146,6 +146,7 @@ def moodle(
     results = graded(results)
     if roster:
         header, rows = read_roster(roster, "Identifier")
+        check_maximum(header, rows, assignment)
         for name in ("Grade", "Feedback comments"):
             if name not in header:
                 header = [*header, name]
@@ -169,6 +170,22 @@ def moodle(
             table.append([participant, who, *points, summary(result)])
     save(out / "moodle.csv", table)
     return lost
+
+
+def check_maximum(header: list[str], rows: list[list[str]], assignment: Assignment) -> None:
+    """UserError where the platform would take the points for a share of another maximum."""
+    at = header.index("Maximum Grade") if "Maximum Grade" in header else len(header)
+    for value in {row[at] for row in rows if len(row) > at and row[at].strip()}:
+        try:
+            maximum = float(value.replace(",", "."))
+        except ValueError:
+            continue
+        if maximum != assignment.points:
+            raise UserError(
+                f"the roster has a maximum grade of {value}, and {assignment.name} has "
+                f"{assignment.points:g} points: set the maximum to {assignment.points:g} in Moodle "
+                "and export the roster again"
+            )
 
 
 def summary(result: Result) -> str:

@@ -55,6 +55,7 @@ class Result:
     left_out: tuple[Cell, ...] = ()
     key: str = ""
     date: str = ""
+    seed: int | None = None  # of the questions; None in histories of earlier versions
 
     @property
     def total(self) -> float:
