@@ -27,7 +27,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 NAME = "residual-networks-from-scratch"
 BUILDERS = {"pdf": "singlehtml", "epub": "epub"}
 # They belong to pages in a browser.
-PAGES_ONLY = ("classifier", "explorer", "public_home", "solutions")
+PAGES_ONLY = ("classifier", "explorer", "light_pages", "public_home", "solutions")
 INTERACTIVE = re.compile(r"^```\{classifier\}\n```$", re.MULTILINE)
 INSTEAD = "*The classifier itself is on the book's web pages, since it runs in a browser.*"
 INDEX = "genindex.md"  # which Sphinx fills on pages and in an EPUB, not in a single document

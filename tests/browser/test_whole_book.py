@@ -98,7 +98,9 @@ def address(request, html):
 def test_formulas_are_set(chromium, address):
     with page_at(chromium, f"{address}/book/04_normalisation_dropout.html") as page:
         page.wait_for_selector("mjx-container")
-        assert page.locator("mjx-container").count() > 20
+        page.evaluate("MathJax.startup.promise")
+        formulas = page.locator(".bd-article .math")
+        assert page.locator("mjx-container").count() == formulas.count() > 20
 
 
 def test_search_finds(chromium, address):
