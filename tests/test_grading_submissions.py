@@ -44,11 +44,11 @@ ORDINARY = {
     ),
 }
 MANY = ORDINARY | {
-    "empty": (notebook(["raise NotImplementedError('scaled')", "VARIANT = 0"]), (0,) * 4, "ok"),
+    "empty": (notebook(["raise NotImplementedError('scaled')", "VARIANT = 0"]), (0,) * 4, "errors"),
     "raises": (
         perfect_but((cases.BLOCK, "import nothing_of_that_name\n" + cases.BLOCK)),
         (3, 0, 3, 2),
-        "ok",
+        "errors",
     ),
     "endless-answer": (
         perfect_but((cases.SCALED, "def scaled(x):\n    while True: pass"), (cases.CHECKS, "")),
@@ -207,7 +207,7 @@ def test_spy_finds_nothing(graded):
     assert not graded.connections
     assert not list(graded.folder.parent.rglob("written"))
     assert not (cases.TOY / "written").exists() and not (cases.ROOT / "written").exists()
-    agrees(graded.rows["spy"], (3, 0, 0, 0), "ok")
+    agrees(graded.rows["spy"], (3, 0, 0, 0), "errors")
 
 
 @walled
