@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -49,9 +50,17 @@ SHIPPED_SMALL_STEM = "resnet50-w16-small-fashion"  # another, whose last stage h
 def folder_on_drive(name: str | Path) -> Path:
     """Where a run survives the machine: that folder on Google Drive where it is mounted in Colab.
 
-    Elsewhere the folder of that name here.
+    Elsewhere the folder of that name here. UserError in Colab without Drive, where the run would be
+    lost with the machine.
     """
-    return DRIVE / name if DRIVE.is_dir() else Path(name)
+    if DRIVE.is_dir():
+        return DRIVE / name
+    if "google.colab" in sys.modules:  # Colab's kernel has it from the start
+        raise UserError(
+            "Drive is not mounted: run drive.mount('/content/drive') first, or name a folder and "
+            "lose the run with the machine"
+        )
+    return Path(name)
 
 
 def open_run(folder: str | Path, resume: bool = False) -> Path:
@@ -65,7 +74,10 @@ def open_run(folder: str | Path, resume: bool = False) -> Path:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another") from None
     held = [name for name in (LAST, BEST, RECORD) if (folder / name).exists()]
     if held and not resume:
-        raise UserError(f"{folder} holds a run ({held[0]}): resume it, or choose another folder")
+        raise UserError(
+            f"{folder} holds a run ({held[0]}): resume it (--resume, or resume=True in Python), or "
+            "choose another folder"
+        )
     return folder
 
 

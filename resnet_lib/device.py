@@ -22,7 +22,10 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UserError(f"device must be auto, cpu, cuda or cuda:0, cuda:1, …, got {name!r}")
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise UserError(f"{name} asked for, but torch sees {count} CUDA devices: use --device cpu")
+        raise UserError(
+            f"{name} asked for, but torch sees {count} CUDA devices: use --device cpu (in Python: "
+            "device='cpu'); in Colab, choose a GPU under Runtime, Change runtime type"
+        )
     return device
 
 

@@ -1,5 +1,6 @@
 import pickle
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -273,5 +274,9 @@ def test_the_shipped_network_repeats_its_record(name, experiment):
 def test_a_run_goes_to_the_drive_where_one_is_mounted(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "DRIVE", tmp_path / "MyDrive")
     assert checkpoint.folder_on_drive("runs/1") == Path("runs/1")
+    with monkeypatch.context() as colab:
+        colab.setitem(sys.modules, "google.colab", object())
+        with pytest.raises(UserError, match="Drive is not mounted"):
+            checkpoint.folder_on_drive("runs/1")
     (tmp_path / "MyDrive").mkdir()
     assert checkpoint.folder_on_drive("runs/1") == tmp_path / "MyDrive" / "runs" / "1"
