@@ -7,7 +7,7 @@ import homework
 import pytest
 from test_grading_files import TOY, result, rows
 
-from resnet_lib import UserError, authoring
+from resnet_lib import UserError, authoring, cli
 from resnet_lib.authoring import author, files
 from resnet_lib.grading import flags, lms, settings
 from resnet_lib.grading import grade as grading
@@ -133,3 +133,35 @@ def test_a_roster_with_another_maximum_is_refused(tmp_path, maximum):
     with pytest.raises(UserError, match="set the maximum to 12 in Moodle"):
         lms.moodle([result("Ann_1_assignsubmission_file")], TOY, tmp_path, roster)
     assert not (tmp_path / "moodle.csv.part").exists()
+
+
+def test_another_maximum_is_refused_before_anything_is_graded(handed_in, tmp_path, capsys):
+    folder, out, seen = handed_in
+    line = ["grade", folder, "--assignment", TOY_FILE, "--coursework", cases.TOY, "--out", out,
+            "--no-sandbox", "--format", "moodle", "--roster", tmp_path / "roster.csv"]  # fmt: skip
+    roster = "Identifier,Full name,Grade,Maximum Grade\nParticipant 1,Ann,,{}\n"
+    (tmp_path / "roster.csv").write_text(roster.format(100), "utf-8")
+    assert cli.main(list(map(str, line))) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and not seen and not out.exists()
+    assert "a maximum grade of 100, and toy has 12 points: set the maximum to 12" in error
+    (tmp_path / "roster.csv").write_text(roster.format("12,00").replace("12,00", '"12,00"'))
+    assert cli.main(list(map(str, line))) == 0 and len(seen) == 3
+
+
+def test_a_platforms_table_has_those_of_another_folder(handed_in, tmp_path):
+    folder, out, _ = handed_in
+    grade(folder, out)
+    write(tmp_path / "late" / "eve.ipynb", ["x = 1"])
+    line = ["grade", tmp_path / "late", "--assignment", TOY_FILE, "--no-hidden", "--out", out,
+            "--no-sandbox", "--format", "moodle"]  # fmt: skip
+    assert cli.main(list(map(str, line))) == 0
+    assert sorted(row[1] for row in rows(out / "moodle.csv")[1:]) == ["ann", "bob", "eve", "zoe"]
+
+
+def test_the_command_line_asks_for_the_variant_of_the_folder(handed_in):
+    folder, out, seen = handed_in
+    line = ["grade", folder, "--assignment", TOY_FILE, "--no-hidden", "--out", out, "--no-sandbox"]
+    assert cli.main([*map(str, line), "--variant", "2027"]) == 0
+    assert cli.main([*map(str, line), "--again", "ann"]) == 0
+    assert [variant for _, variant, _ in seen] == [2027] * 4

@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("name the folder of the notebooks, and one for the marks with --out")
     if args.roster and not set(args.format) & {"canvas", "moodle"}:
         raise UserError("--roster goes with --format canvas or --format moodle")
+    if args.roster and "moodle" in args.format:  # before hours of grading
+        lms.check_roster(args.roster, assignment.with_hidden(folder) if folder else assignment)
     if args.as_user and not args.no_sandbox:
         raise UserError("--as-user goes with --no-sandbox")
     chosen = Options(

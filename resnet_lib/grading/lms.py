@@ -172,6 +172,11 @@ def moodle(
     return lost
 
 
+def check_roster(path: Path | str, assignment: Assignment) -> None:
+    """UserError where Moodle's table can't take this assignment's marks."""
+    check_maximum(*read_roster(path, "Identifier"), assignment)
+
+
 def check_maximum(header: list[str], rows: list[list[str]], assignment: Assignment) -> None:
     """UserError where the platform would take the points for a share of another maximum."""
     at = header.index("Maximum Grade") if "Maximum Grade" in header else len(header)
