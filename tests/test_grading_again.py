@@ -11,6 +11,7 @@ from resnet_lib import UserError, authoring, cli
 from resnet_lib.authoring import author, files
 from resnet_lib.grading import flags, lms, settings
 from resnet_lib.grading import grade as grading
+from resnet_lib.grading.collecting import Answer, Collected
 from resnet_lib.grading.judging import Judge
 
 TOY_FILE = str(cases.TOY / "assignment.py")
@@ -165,3 +166,19 @@ def test_the_command_line_asks_for_the_variant_of_the_folder(handed_in):
     assert cli.main([*map(str, line), "--variant", "2027"]) == 0
     assert cli.main([*map(str, line), "--again", "ann"]) == 0
     assert [variant for _, variant, _ in seen] == [2027] * 4
+
+
+def test_the_status_tells_of_an_error_in_a_cell_with_an_answer():
+    cells = ["import torch", "class Block:\n    pass\nBlock().cuda()", "Block().cuda()", "f = g()"]
+    answering = flags.answering(cells, {"Block", "f"})
+    assert answering == {1, 3}
+    answered, missing = {"x": Answer(b"1")}, {"x": Answer(failure="your notebook defines no f")}
+
+    def status(number, answers):
+        collected = Collected(answers, errors={number: "RuntimeError: no GPU"})
+        return grading.status(collected, [], answering)
+
+    assert status(1, answered) == status(2, missing) == "errors"
+    assert status(2, answered) == "ok"  # a test of the student's own
+    collected = Collected(answered, errors={1: "no GPU"}, causes=["time"])
+    assert grading.status(collected, ["a flag"], answering) == "time limit; errors; flagged"

@@ -50,6 +50,11 @@ MANY = ORDINARY | {
         (3, 0, 3, 2),
         "errors",
     ),
+    "cuda": (
+        perfect_but((cases.BLOCK, cases.BLOCK + "\nBottleneck(8, 2, 1).cuda()")),
+        (3, 4, 3, 2),
+        "errors",
+    ),
     "endless-answer": (
         perfect_but((cases.SCALED, "def scaled(x):\n    while True: pass"), (cases.CHECKS, "")),
         (0, 4, 3, 2),

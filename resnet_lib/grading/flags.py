@@ -114,6 +114,19 @@ def targets(node: ast.AST) -> list[ast.AST]:
     return [node.target] if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else []
 
 
+def answering(cells: Iterable[str], names: Set[str]) -> set[int]:
+    """The cells that define one of these names."""
+    found = set()
+    for number, cell in enumerate(cells):
+        for node in ast.walk(parse(cell) or ast.Module()):
+            defined = {target.id for target in targets(node) if isinstance(target, ast.Name)}
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                defined.add(node.name)
+            if defined & names:
+                found.add(number)
+    return found
+
+
 def variants(node: ast.AST) -> list[int]:
     """The number of a statement ``VARIANT = 3``."""
     named = [t.id for t in targets(node) if isinstance(t, ast.Name)]

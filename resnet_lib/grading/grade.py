@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -243,9 +243,10 @@ class Grader:
         found = flags.flags(read.cells, self.options.variant, self.assignment.foreign)
         found += flags.of_solution(read.cells, self.published)
         found += self._seen(collected, marks)
+        answering = flags.answering(read.cells, {item.answer for item in self.assignment.items})
         return Result(
             submission.name,
-            status(collected, found),
+            status(collected, found, answering),
             0.0,
             marks,
             flags=tuple(dict.fromkeys(found)),
@@ -291,11 +292,12 @@ def sheet_lines(coursework: Path | None, variant: int) -> frozenset[str] | None:
     return flags.telling_lines(files.texts(cells), frozenset()) if cells else None
 
 
-def status(collected: Collected, found: list[str]) -> str:
-    """One or more words; "ok" where there is nothing to say."""
+def status(collected: Collected, found: list[str], answering: Set[int] = frozenset()) -> str:
+    """One or more words; "ok" where there is nothing to say. ``answering``: cells with answers."""
     words = [STATUS[cause] for cause in collected.causes]
-    if collected.errors and any(answer.failure for answer in collected.answers.values()):
-        words.append("errors")  # a cell failed, and an answer is missing
+    missing = any(answer.failure for answer in collected.answers.values())
+    if collected.errors and (missing or answering & collected.errors.keys()):
+        words.append("errors")
     return "; ".join(dict.fromkeys(words + ["flagged"] * bool(found))) or "ok"
 
 
