@@ -96,10 +96,77 @@ def test_two_alike_are_flagged_and_the_sheet_and_short_answers_are_not():
         "zoe": flags.telling_lines(["\n".join([*sheet, *others[1:]])], sheet),
     }
     assert flags.alike(notebooks) == {
-        "ann": ["shares 18 of its 20 own lines with bob"],
-        "bob": ["shares 18 of its 19 own lines with ann"],
+        "ann": "shares 18 of its 20 own lines with bob",
+        "bob": "shares 18 of its 19 own lines with ann",
     }
     assert flags.telling_lines(["\n".join(long)], None) == frozenset()  # no sheet, no judgement
+
+
+def numbered(first, after):
+    return frozenset(f"own_line({i})" for i in range(first, after))
+
+
+def test_both_are_flagged_and_many_give_one_flag():
+    ann, padded = numbered(0, 20), numbered(0, 60)
+    assert flags.alike({"ann": ann, "bob": padded}) == {
+        "ann": "shares 20 of its 20 own lines with bob",
+        "bob": "shares 20 of its 60 own lines with ann",
+    }
+    others = {name: numbered(0, size) for name, size in (("eve", 17), ("gus", 18), ("zoe", 16))}
+    found = flags.alike({"ann": ann, **others})
+    assert found["ann"] == "shares 18 of its 20 own lines with gus and many with 2 more"
+    assert set(found) == {"ann", *others}
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "told"), [(11, 11, False), (12, 12, True), (16, 20, True), (15, 20, False)]
+)
+def test_few_lines_and_a_low_share_are_no_reason(shared, own, told):
+    pair = {"ann": numbered(0, own), "bob": numbered(own - shared, 2 * own - shared)}
+    assert bool(flags.alike(pair)) == told
+
+
+@pytest.mark.parametrize("name", homework.folders())
+def test_right_answers_in_other_words_are_not_alike(name):
+    folder = homework.folders()[name]
+    sheet = grading.sheet_lines(folder, 0, name)
+    texts = {
+        each.path.stem: each.path.read_text("utf-8") for each in homework.answers(name, "right")
+    }
+    texts["master"] = "\n".join(homework.solution_code(name))
+    own = {title: flags.telling_lines([text], sheet) for title, text in texts.items()}
+    assert len(own) > 1 and flags.alike(own) == {}
+
+
+def test_later_ones_are_compared_with_those_of_another_folder(handed_in, tmp_path, monkeypatch):
+    folder, out, _ = handed_in
+    lines = [f"an_answer_of_ones_own({i})" for i in range(15)]
+    write(folder / "ann.ipynb", ["\n".join(lines)])
+    monkeypatch.setattr(grading, "sheet_lines", lambda *of_what: frozenset())
+    grade(folder, out)
+    write(tmp_path / "late" / "eve.ipynb", ["\n".join(lines[1:])])
+    said = grade(tmp_path / "late", out)
+    assert any("shares 14 of its 14 own lines with ann" in text for text in said)
+    told = [["ann", "shares 14 of its 15 own lines with eve"],
+            ["eve", "shares 14 of its 14 own lines with ann"]]  # fmt: skip
+    assert rows(out / "flags.csv")[1:] == told
+    write(tmp_path / "later" / "kim.ipynb", ["x = 1"])
+    grade(tmp_path / "later", out)
+    assert rows(out / "flags.csv")[1:] == told  # of two that are not here
+    assert {row[0]: row[1] for row in rows(out / "marks.csv")[1:]} == {
+        "ann": "flagged", "bob": "ok", "eve": "flagged", "kim": "ok", "zoe": "ok",
+    }  # fmt: skip
+
+
+def test_a_file_that_is_gone_when_it_is_compared_costs_no_marks(handed_in, monkeypatch):
+    folder, out, _ = handed_in
+
+    def read(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(grading.notebook, "read", read)
+    grade(folder, out)
+    assert [row[0] for row in rows(out / "marks.csv")[1:]] == ["ann", "bob", "zoe"]
 
 
 def test_the_flag_reaches_the_marks_and_no_history(handed_in, monkeypatch):
@@ -107,7 +174,7 @@ def test_the_flag_reaches_the_marks_and_no_history(handed_in, monkeypatch):
     lines = [f"an_answer_of_ones_own({i})" for i in range(15)]
     for name in ("ann", "zoe"):
         write(folder / f"{name}.ipynb", ["\n".join(lines)])
-    monkeypatch.setattr(grading, "sheet_lines", lambda coursework, variant: frozenset())
+    monkeypatch.setattr(grading, "sheet_lines", lambda *of_what: frozenset())
     grade(folder, out)
     marked = {row[0]: row[1] for row in rows(out / "marks.csv")[1:]}
     assert marked == {"ann": "flagged", "bob": "ok", "zoe": "flagged"}
@@ -119,11 +186,12 @@ def test_the_flag_reaches_the_marks_and_no_history(handed_in, monkeypatch):
 
 def test_the_sheets_lines_come_from_its_master():
     folder = homework.folders()["a2"]
-    lines = grading.sheet_lines(folder, 7)
+    lines = grading.sheet_lines(folder, 7, "a2")
     student = "\n".join(files.texts(authoring.questions(folder / "master.ipynb", 7)))
     assert lines and flags.telling_lines([student], lines) == frozenset()
     assert not lines & author.telling_lines(folder / "master.ipynb")
-    assert grading.sheet_lines(None, 0) is None and grading.sheet_lines(cases.TOY, 0) is None
+    assert grading.sheet_lines(None, 0, "a2") is None
+    assert grading.sheet_lines(cases.TOY, 0, "toy") is None
 
 
 @pytest.mark.parametrize("maximum", ["100", "100,00", "12.5"])
@@ -150,16 +218,6 @@ def test_another_maximum_is_refused_before_anything_is_graded(handed_in, tmp_pat
     assert cli.main(list(map(str, line))) == 0 and len(seen) == 3
 
 
-def test_a_platforms_table_has_those_of_another_folder(handed_in, tmp_path):
-    folder, out, _ = handed_in
-    grade(folder, out)
-    write(tmp_path / "late" / "eve.ipynb", ["x = 1"])
-    line = ["grade", tmp_path / "late", "--assignment", TOY_FILE, "--no-hidden", "--out", out,
-            "--no-sandbox", "--format", "moodle"]  # fmt: skip
-    assert cli.main(list(map(str, line))) == 0
-    assert sorted(row[1] for row in rows(out / "moodle.csv")[1:]) == ["ann", "bob", "eve", "zoe"]
-
-
 def test_the_command_line_asks_for_the_variant_of_the_folder(handed_in):
     folder, out, seen = handed_in
     line = ["grade", folder, "--assignment", TOY_FILE, "--no-hidden", "--out", out, "--no-sandbox"]
@@ -182,3 +240,13 @@ def test_the_status_tells_of_an_error_in_a_cell_with_an_answer():
     assert status(2, answered) == "ok"  # a test of the student's own
     collected = Collected(answered, errors={1: "no GPU"}, causes=["time"])
     assert grading.status(collected, ["a flag"], answering) == "time limit; errors; flagged"
+
+
+def test_a_platforms_table_has_those_of_another_folder(handed_in, tmp_path):
+    folder, out, _ = handed_in
+    grade(folder, out)
+    write(tmp_path / "late" / "eve.ipynb", ["x = 1"])
+    line = ["grade", tmp_path / "late", "--assignment", TOY_FILE, "--no-hidden", "--out", out,
+            "--no-sandbox", "--format", "moodle"]  # fmt: skip
+    assert cli.main(list(map(str, line))) == 0
+    assert sorted(row[1] for row in rows(out / "moodle.csv")[1:]) == ["ann", "bob", "eve", "zoe"]

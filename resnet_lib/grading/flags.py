@@ -3,7 +3,7 @@
 import ast
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from resnet_lib.authoring import author
 from resnet_lib.authoring.author import squeezed
@@ -155,16 +155,23 @@ def telling_lines(cells: Iterable[str], sheet: Set[str] | None) -> frozenset[str
     }
 
 
-def alike(own: dict[str, frozenset[str]]) -> dict[str, list[str]]:
-    """{submission: flags} of those that have most of their own lines in common with another."""
-    found: dict[str, list[str]] = {}
+def alike(own: Mapping[str, Set[str]]) -> dict[str, str]:
+    """{submission: flag} of pairs of which one has most of its own lines in the other, too.
+
+    The flag names the submission that has most of them, and how many others there are.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
     for one, other in itertools.combinations(sorted(own), 2):
         shared = len(own[one] & own[other])
-        for name, whose in ((one, other), (other, one)):
-            if shared >= max(FEWEST, ALIKE * len(own[name])):
-                flag = f"shares {shared} of its {len(own[name])} own lines with {whose}"
-                found.setdefault(name, []).append(flag)
-    return found
+        if shared >= max(FEWEST, ALIKE * min(len(own[one]), len(own[other]))):
+            found.setdefault(one, []).append((-shared, other))
+            found.setdefault(other, []).append((-shared, one))
+    flags = {}
+    for name, others in found.items():
+        shared, whose = min(others)
+        more = f" and many with {len(others) - 1} more" if len(others) > 1 else ""
+        flags[name] = f"shares {-shared} of its {len(own[name])} own lines with {whose}{more}"
+    return flags
 
 
 def of_origins(origins: Iterable[str], foreign: tuple[str, ...]) -> list[str]:

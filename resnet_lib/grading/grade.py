@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -55,14 +55,16 @@ def grade(folder: Path | str, options: Options, report: Callable[[str], None] = 
     check_names(found, options.again)
     marks = Marks.open(options.out, assignment, settings)
     grader = Grader(options, assignment, settings["seed"])
+    shared = flags.alike(compare(found, marks, grader))
     asked = settings["seed"] if options.seed is None else options.seed
     appeals = Grader(options, assignment, asked)
     outcome = Outcome(assignment, marks, others=others)
     keep = {entry.name: grader.kept(entry, marks) for entry in found}
     todo = [entry for entry in found if keep[entry.name] is None]
-    results = {name: result for name, result in keep.items() if result is not None}
-    absent = {name: result for name, result in marks.latest.items() if name not in keep}
-    results |= absent
+    absent = [name for name in marks.latest if name not in keep]
+    kept = [result for result in keep.values() if result is not None]
+    kept += [marks.latest[name] for name in absent]
+    results = {result.submission: with_flag(result, shared) for result in kept}
     marks.begin(results.values())
     if absent:
         names = ", ".join(sorted(absent)[:5]) + (" ..." if len(absent) > 5 else "")
@@ -79,14 +81,13 @@ def grade(folder: Path | str, options: Options, report: Callable[[str], None] = 
             before = marks.latest.get(result.submission)
             marks.add(result)
             feedback.write(marks.folder, result, assignment)
-            results[result.submission] = result
-            report(line(result, before))
+            results[result.submission] = with_flag(result, shared)
+            report(line(results[result.submission], before))
     finally:
         sandbox.stop_all()
         grader.judge.close()
         appeals.judge.close()
-    shared = flags.alike({entry.name: grader.own_lines(entry) for entry in found})
-    outcome.results = [with_flags(result, shared.get(name, [])) for name, result in results.items()]
+    outcome.results = list(results.values())
     outcome.graded = [entry.name for entry in todo]
     marks.finish(outcome.results)
     return outcome
@@ -97,15 +98,28 @@ def check_names(found: Iterable[Submission], again: Iterable[str]) -> None:
     known = {entry.name for entry in found}
     for name in again:
         if name not in known:
-            raise UserError(f"no submission is called {name}; names are those in marks.csv")
+            raise UserError(
+                f"no submission is called {name} in this folder; names are those in marks.csv"
+            )
 
 
-def with_flags(result: Result, more: list[str]) -> Result:
-    """The result with flags that depend on the other submissions."""
-    if not more:
+def compare(
+    found: Iterable[Submission], marks: Marks, grader: "Grader"
+) -> dict[str, frozenset[str]]:
+    """The lines to compare: of all that is here, and of what was graded elsewhere earlier."""
+    earlier = {name: lines for name, lines in marks.lines().items() if name in marks.latest}
+    own = earlier | {entry.name: grader.own_lines(entry) for entry in found}
+    marks.keep_lines(own)
+    return own
+
+
+def with_flag(result: Result, shared: Mapping[str, str]) -> Result:
+    """The result with the flag that depends on the other submissions."""
+    if result.submission not in shared:
         return result
     words = [word for word in result.status.split("; ") if word not in ("ok", "flagged")]
-    return replace(result, flags=(*result.flags, *more), status="; ".join([*words, "flagged"]))
+    status = "; ".join([*words, "flagged"])
+    return replace(result, flags=(*result.flags, shared[result.submission]), status=status)
 
 
 def line(result: Result, before: Result | None) -> str:
@@ -137,7 +151,7 @@ class Grader:
         source = options.coursework and options.coursework / HIDDEN_COLLECT
         self.source = source.read_bytes() if source and source.exists() else b""
         self.published = published_lines(options.coursework)
-        self.sheet = sheet_lines(options.coursework, options.variant)
+        self.sheet = sheet_lines(options.coursework, options.variant, assignment.name)
         own_file = Path(options.assignment)
         inside, shown = options.assignment, {}
         if own_file.suffix == ".py":
@@ -183,9 +197,12 @@ class Grader:
         return digest.hexdigest()
 
     def own_lines(self, submission: Submission) -> frozenset[str]:
-        """The lines of code that are not the sheet's; none where there is no sheet to compare."""
-        read = notebook.read(submission.path)
-        return frozenset() if read.problem else flags.telling_lines(read.cells, self.sheet)
+        """Digests of the lines that are not the sheet's; none where there is no sheet to read."""
+        try:
+            cells = notebook.read(submission.path).cells
+        except OSError:  # says why when it is graded
+            return frozenset()
+        return frozenset(map(digest, flags.telling_lines(cells, self.sheet)))
 
     def kept(self, submission: Submission, marks: Marks) -> Result | None:
         """The earlier result, where nothing has changed."""
@@ -283,13 +300,18 @@ def published_lines(coursework: Path | None) -> frozenset[str]:
         return frozenset()
 
 
-def sheet_lines(coursework: Path | None, variant: int) -> frozenset[str] | None:
+def sheet_lines(coursework: Path | None, variant: int, name: str) -> frozenset[str] | None:
     """The lines of the sheet as it is given to students; None where there is no master to read."""
     try:
-        cells = questions(coursework / "master.ipynb", variant) if coursework else []
+        cells = questions(coursework / "master.ipynb", variant, name) if coursework else []
     except UserError:
         return None
     return flags.telling_lines(files.texts(cells), frozenset()) if cells else None
+
+
+def digest(text: str) -> str:
+    """Short, and another for another text."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def status(collected: Collected, found: list[str], answering: Set[int] = frozenset()) -> str:

@@ -6,7 +6,7 @@ Both are written as each submission is finished, so that an interruption costs n
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from resnet_lib import UserError
 from resnet_lib.assignments.items import Assignment
 
 MARKS, HISTORY, SETTINGS, FLAGS = "marks.csv", "history.jsonl", "grading.json", "flags.csv"
+LINES = "lines.json"  # digests of the students' own lines, to compare later submissions with
 FAILED = "grader error"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -141,6 +142,15 @@ class Marks:
         rows = [[harmless(name), harmless(note)] for name, note in notes]
         self._write(FLAGS, [["submission", "look at"], *rows])
 
+    def lines(self) -> dict[str, frozenset[str]]:
+        """What an earlier run kept of each submission's own lines."""
+        return {name: frozenset(lines) for name, lines in _read(self.folder / LINES).items()}
+
+    def keep_lines(self, own: Mapping[str, Set[str]]) -> None:
+        """Keep them for the next run, which may be of another folder."""
+        text = json.dumps({name: sorted(lines) for name, lines in own.items()})
+        replace_file(self.folder / LINES, text + "\n")
+
     def row(self, result: Result) -> list[str]:
         """A line of marks.csv."""
         points = {mark.item: number(mark.points) for mark in result.marks}
@@ -168,8 +178,12 @@ def notes_of(result: Result) -> list[str]:
 
 def settings_in(folder: Path | str) -> dict[str, Any]:
     """What an earlier run in the folder wrote down; empty where there was none."""
+    return _read(Path(folder) / SETTINGS)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
