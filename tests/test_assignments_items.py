@@ -4,6 +4,7 @@ import json
 import struct
 
 import grading_cases as cases
+import homework
 import numpy as np
 import pytest
 import safetensors.torch
@@ -11,9 +12,10 @@ import torch
 from torch import nn
 
 from resnet_lib import UserError, assignments
-from resnet_lib.assignments import items, sending
+from resnet_lib.assignments import a2, items, sending
 from resnet_lib.assignments.items import Assignment, Item, Mismatch, Question
 from resnet_lib.assignments.sending import pack, unpack
+from resnet_lib.blocks import Bottleneck
 
 TOY = assignments.find(str(cases.TOY / "assignment.py"))
 
@@ -248,3 +250,13 @@ def test_questions_of_the_books_assignments_can_be_sent(name):
         for item in assignment.items:
             question = items.ask(item, parameters, 5)
             assert len(pack(question.inputs)) < sending.LARGEST
+
+
+def test_no_variant_of_a2_is_the_books_block_with_another_expansion():
+    asked = [a2.parameters(variant) for variant in range(18)]
+    chosen = {tuple(task[option] for option in a2.OPTIONS) for task in asked}
+    assert len(chosen) == 18 and a2.parameters(18) == asked[1]
+    for variant, task in enumerate(asked):
+        block = type("Block", (Bottleneck,), {"expansion": task["expansion"]})
+        ((share, _),) = homework.shares("a2", "stride", block, variant, range(1))
+        assert share < 1, variant

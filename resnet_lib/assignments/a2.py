@@ -28,12 +28,14 @@ from resnet_lib.assignments.layers import (
 from resnet_lib.checks.answers import maker, same_number, same_tensor
 
 CALL = "Block(in_channels, width, stride)"
-OPTIONS = {  # the book's own block, 4 and "projection", is not among them
+OPTIONS = {  # of the expansions, the book's own is not among them
     "expansion": (2, 3, 6),
     "stride_in": ("3x3", "1x1"),
     "shortcut": ("average pooling", "projection"),
     "middle_kernel": (3, 5),
 }
+BOOKS = {"expansion": 4, "stride_in": "3x3", "shortcut": "projection"}  # the block of chapter 7
+FEWEST = 2  # departures from it: with one, changing a number in the book's block would do
 STRIDES = {
     "3x3": "The 3×3 convolution takes the stride (v1.5).",
     "1x1": "The first 1×1 convolution takes the stride (v1, as in the paper).",
@@ -45,9 +47,14 @@ SHORTCUTS = {
 }
 
 
+def departs(task: dict) -> bool:
+    """Whether the block differs enough from the book's own."""
+    return sum(task[option] != value for option, value in BOOKS.items()) >= FEWEST
+
+
 def parameters(variant: int) -> dict:
     """What this year's sheet asks: the shape of the block, and the same in words."""
-    task = choose("a2", variant, OPTIONS)
+    task = choose("a2", variant, OPTIONS, departs)
     words = {
         "stride_words": STRIDES[task["stride_in"]],
         "shortcut_words": SHORTCUTS[task["shortcut"]],

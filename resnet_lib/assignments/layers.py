@@ -6,7 +6,7 @@ numbers of a batch norm by its channels. Questions choose sizes such that no two
 
 import itertools
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,16 +17,23 @@ from resnet_lib.checks.verdict import Draw, Mismatch
 Weights = dict[str, list[Tensor]]  # "kernels", and "norms" of the rows scale, shift, mean, variance
 
 
-def choose(name: str, variant: int, options: Mapping[str, Sequence]) -> dict[str, Any]:
+def choose(
+    name: str,
+    variant: int,
+    options: Mapping[str, Sequence],
+    fits: Callable[[dict[str, Any]], bool] = lambda chosen: True,
+) -> dict[str, Any]:
     """One value for each option: the first ones for variant 0, others for any other.
 
-    The variants from 1 on go through all other combinations in an order that looks random, so two
-    of them ask the same only where as many lie between them as there are combinations.
+    The variants from 1 on go through all other combinations that fit, in an order that looks
+    random, so two of them ask the same only where as many lie between them as there are
+    combinations.
     """
-    first, *others = itertools.product(*options.values())
+    products = itertools.product(*options.values())
+    combinations = (dict(zip(options, values, strict=True)) for values in products)
+    first, *others = filter(fits, combinations)
     random.Random(name).shuffle(others)
-    chosen = others[(variant - 1) % len(others)] if variant else first
-    return dict(zip(options, chosen, strict=True))
+    return others[(variant - 1) % len(others)] if variant else first
 
 
 def draw_weights(draw: Draw, kernels: Iterable[tuple[int, ...]], norms: Iterable[int]) -> Weights:

@@ -1,4 +1,4 @@
-# variant: 23
+# variant: 19
 """Three times as wide, the first 1×1 convolution strides, and so does the projection."""
 
 from torch import nn
