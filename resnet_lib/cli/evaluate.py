@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from resnet_lib import checkpoint, device, splits, train
-from resnet_lib.cli import figures, options
+from resnet_lib.cli import figures, options, report
 
 
 def add(commands: Any) -> None:
@@ -35,7 +35,11 @@ def run(args: argparse.Namespace) -> None:
     model, metadata = checkpoint.restore_model(args.checkpoint)
     place = device.choose_device(args.device)
     images = metadata["data"]
-    part = options.load_data(
+    part = None
+    if args.split in report.PARTS:
+        asked = {"root": args.root, "limit": args.limit}
+        part = report.part_of_run(args.checkpoint, images, args.split, args.data, **asked)
+    part = part or options.load_data(
         args,
         args.split,
         limit=args.limit,
@@ -46,9 +50,9 @@ def run(args: argparse.Namespace) -> None:
     part = replace(part, mean=tuple(images["mean"]), std=tuple(images["std"]))
     evaluation = train.evaluate(model, part, place)
     about = {"checkpoint": str(args.checkpoint), "data": args.data, "split": args.split}
-    report = about | figures.measure(evaluation, part.classes)
+    found = about | figures.measure(evaluation, part.classes)
     if args.json:
-        print(json.dumps(report))
+        print(json.dumps(found))
         return
     print(f"{len(part):,} images of {args.data}, {args.split} part")
-    print("\n".join(figures.lines(report)))
+    print("\n".join(figures.lines(found)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from resnet_lib import UserError, checkpoint, data, deployed, export
-from resnet_lib.cli import options
+from resnet_lib.cli import options, report
 
 SUFFIX = {form: suffix for suffix, form in deployed.SUFFIXES.items()}
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         if given["calibration"] is None:
             raise UserError("int8 is calibrated on training images: name the data with --data")
     found = export.WRITERS[args.format](model, out, about, args.precision, **given)
-    report = {
+    figures = {
         "file": str(out),
         "format": args.format,
         "precision": args.precision,
@@ -80,21 +80,21 @@ def run(args: argparse.Namespace) -> None:
         "equal_predictions": found.equal,
     }
     if labels is not None:
-        report["accuracy"], report["exported_accuracy"] = found.accuracies(labels)
-    print(json.dumps(report) if args.json else in_words(report))
+        figures["accuracy"], figures["exported_accuracy"] = found.accuracies(labels)
+    print(json.dumps(figures) if args.json else in_words(figures))
 
 
-def in_words(report: dict[str, Any]) -> str:
+def in_words(figures: dict[str, Any]) -> str:
     """The report in two or three lines."""
-    where = "images of noise" if report["compared_on"] == "noise" else "images of the test part"
+    where = "images of noise" if figures["compared_on"] == "noise" else "images of the test part"
     lines = [
-        f"{report['file']}: {report['bytes'] / 1e6:.2f} MB, {report['precision']}",
-        f"on {report['images']:,} {where}: logits differ by up to {report['max_error']:.2g}, "
-        f"the same class for {100 * report['equal_predictions']:.2f} %",
+        f"{figures['file']}: {figures['bytes'] / 1e6:.2f} MB, {figures['precision']}",
+        f"on {figures['images']:,} {where}: logits differ by up to {figures['max_error']:.2g}, "
+        f"the same class for {100 * figures['equal_predictions']:.2f} %",
     ]
-    if "accuracy" in report:
+    if "accuracy" in figures:
         lines.append(
-            f"accuracy {report['accuracy']:.4f}, exported {report['exported_accuracy']:.4f}"
+            f"accuracy {figures['accuracy']:.4f}, exported {figures['exported_accuracy']:.4f}"
         )
     return "\n".join(lines)
 
@@ -123,11 +123,20 @@ def images_of(
     UserError where the user names data that are not what was learned.
     """
     name = args.data or learned["name"]
+    limit = max(limit, len(learned["classes"]))
+    try:
+        asked = {"root": args.root, "limit": limit}
+        part = report.part_of_run(args.checkpoint, learned, split, args.data, **asked)
+    except UserError:
+        if args.data:
+            raise
+        return None, None  # the folder is no longer there
+    if part is not None:
+        return of_part(part)
     if not args.data and name not in data.LOADERS:
         return None, None
     sizes = {"image_size": learned["image_size"], "channels": learned["channels"]}
     try:
-        limit = max(limit, len(learned["classes"]))
         part = data.load(name, split, limit=limit, root=args.root, **sizes)
     except UserError:
         if args.data:
@@ -137,5 +146,10 @@ def images_of(
         options.check_classes(args, part, learned, "name the data it learned")
     elif list(part.classes) != list(learned["classes"]):
         return None, None  # of the same name, and yet another set
+    return of_part(part)
+
+
+def of_part(part: Any) -> tuple[Tensor, Tensor]:
+    """All images and labels."""
     images, labels = zip(*data.batches(part, 256), strict=True)
     return torch.cat(images), torch.cat(labels)

@@ -122,9 +122,27 @@ def groups_of(part: Any, args: argparse.Namespace) -> list[str] | None:
     return [group_of(path, pattern) for path in part.paths]
 
 
+def say_groups(whole: data.FolderSet, groups: list[str], pattern: str) -> None:
+    """Tell what --group found; UserError where that is nothing."""
+    alone = [path for path, group in zip(whole.paths, groups, strict=True) if group == path]
+    if len(alone) == len(groups):
+        raise UserError(
+            f"--group {pattern!r} is found in none of {len(groups):,} names, such as "
+            f"{Path(alone[0]).name}"
+        )
+    train.say(f"{len(set(groups)):,} groups of pictures, such as {groups[0]}")
+    if alone:
+        train.say(
+            f"warning: --group is not found in {len(alone):,} of {len(groups):,} names, such as "
+            f"{Path(alone[0]).name}: each of these stands alone"
+        )
+
+
 def divide(whole: data.FolderSet, args: argparse.Namespace) -> Parts:
     """A folder without parts, divided so that no group is in two of them."""
     groups = groups_of(whole, args)
+    if args.group:
+        say_groups(whole, groups, args.group)
     labels = whole.labels.numpy()
     test = splits.hold_out(labels, groups, args.test_fraction, args.seed, whole.classes)
     rest = np.flatnonzero(~test)

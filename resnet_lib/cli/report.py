@@ -11,6 +11,7 @@ from resnet_lib import (
     data,
     device,
     finetune,
+    folders,
     metrics,
     records,
     report,
@@ -18,7 +19,7 @@ from resnet_lib import (
     train,
 )
 from resnet_lib.cli import figures, options
-from resnet_lib.cli.finetune import load_parts
+from resnet_lib.cli.finetune import groups_of, load_parts
 
 PAGE = "report.html"
 MISTAKES = 12
@@ -141,13 +142,15 @@ def measure(args: argparse.Namespace, folder: Path, source: Source, place: Any) 
         raise UserError(f"{checkpoint.BEST} is missing from the folder")
     model, metadata = checkpoint.restore_model(folder / checkpoint.BEST)
     about = metadata["data"]
-    part = load_part(args, source, about)
+    part, groups = load_part(args, source, about), None
+    if source.record and source.record.experiment == "finetune":
+        groups = groups_of(part, command_of(source.record))
     if list(part.classes) != about["classes"]:
         raise UserError(f"the network knows other classes than {args.data or source.data} has")
     evaluation = train.evaluate(model, part, place)
     return report.Measured(
         part=args.split,
-        figures=figures.measure(evaluation, part.classes),
+        figures=figures.measure(evaluation, part.classes, groups),
         reliability=metrics.reliability(evaluation.logits, evaluation.labels),
         mistakes=worst(evaluation, part),
     )
@@ -176,6 +179,27 @@ def load_part(args: argparse.Namespace, source: Source, about: dict[str, Any]):
     settings = {key: about[key] for key in ("image_size", "channels")}
     part = options.load_data(given, args.split, limit=args.limit, **settings)
     return finetune.as_learned(part, about["mean"], about["std"])
+
+
+def part_of_run(
+    weights: str | Path, about: dict[str, Any], split: str, where: str | None, **asked: Any
+) -> Any | None:
+    """The part of a folder as the run of finetune beside the weights divided it.
+
+    where: the folder now, None for the run's own. None where no such run is there, or the folder
+    has parts of its own.
+    """
+    folder = Path(weights).parent
+    if not (Path(weights).is_file() and (folder / checkpoint.RECORD).is_file()):
+        return None
+    if where is not None:
+        place = Path(where).expanduser()
+        if where in data.LOADERS or not place.is_dir() or "test" in folders.find_parts(place):
+            return None
+    source = read(folder)
+    if source.record is None or source.record.experiment != "finetune":
+        return None
+    return load_part(argparse.Namespace(data=where, split=split, **asked), source, about)
 
 
 def command_of(record: records.Record) -> argparse.Namespace:
