@@ -35,22 +35,19 @@ def run(args: argparse.Namespace) -> None:
     model, metadata = checkpoint.restore_model(args.checkpoint)
     place = device.choose_device(args.device)
     images = metadata["data"]
-    part = None
+    settings = {key: images[key] for key in ("image_size", "channels")}
+    divided, asked = None, {"root": args.root, "limit": args.limit}
     if args.split in report.PARTS:
-        asked = {"root": args.root, "limit": args.limit}
-        part = report.part_of_run(args.checkpoint, images, args.split, args.data, **asked)
-    part = part or options.load_data(
-        args,
-        args.split,
-        limit=args.limit,
-        image_size=images["image_size"],
-        channels=images["channels"],
+        divided = report.part_of_run(args.checkpoint, images, args.split, args.data, **asked)
+    part, groups = divided or (
+        options.load_data(args, args.split, limit=args.limit, **settings),
+        None,
     )
     options.check_classes(args, part, images, "evaluate on the data it learned")
     part = replace(part, mean=tuple(images["mean"]), std=tuple(images["std"]))
     evaluation = train.evaluate(model, part, place)
     about = {"checkpoint": str(args.checkpoint), "data": args.data, "split": args.split}
-    found = about | figures.measure(evaluation, part.classes)
+    found = about | figures.measure(evaluation, part.classes, groups)
     if args.json:
         print(json.dumps(found))
         return

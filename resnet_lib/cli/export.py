@@ -126,13 +126,13 @@ def images_of(
     limit = max(limit, len(learned["classes"]))
     try:
         asked = {"root": args.root, "limit": limit}
-        part = report.part_of_run(args.checkpoint, learned, split, args.data, **asked)
+        found = report.part_of_run(args.checkpoint, learned, split, args.data, **asked)
     except UserError:
         if args.data:
             raise
         return None, None  # the folder is no longer there
-    if part is not None:
-        return of_part(part)
+    if found:
+        return of_part(found[0])
     if not args.data and name not in data.LOADERS:
         return None, None
     sizes = {"image_size": learned["image_size"], "channels": learned["channels"]}

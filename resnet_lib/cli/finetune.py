@@ -122,9 +122,12 @@ def groups_of(part: Any, args: argparse.Namespace) -> list[str] | None:
     return [group_of(path, pattern) for path in part.paths]
 
 
-def say_groups(whole: data.FolderSet, groups: list[str], pattern: str) -> None:
+def say_groups(parts: Parts, args: argparse.Namespace) -> None:
     """Tell what --group found; UserError where that is nothing."""
-    alone = [path for path, group in zip(whole.paths, groups, strict=True) if group == path]
+    pattern = args.group
+    paths = [path for part in parts for path in part.paths]
+    groups = [group for part in parts for group in groups_of(part, args)]
+    alone = [path for path, group in zip(paths, groups, strict=True) if group == path]
     if len(alone) == len(groups):
         raise UserError(
             f"--group {pattern!r} is found in none of {len(groups):,} names, such as "
@@ -141,8 +144,6 @@ def say_groups(whole: data.FolderSet, groups: list[str], pattern: str) -> None:
 def divide(whole: data.FolderSet, args: argparse.Namespace) -> Parts:
     """A folder without parts, divided so that no group is in two of them."""
     groups = groups_of(whole, args)
-    if args.group:
-        say_groups(whole, groups, args.group)
     labels = whole.labels.numpy()
     test = splits.hold_out(labels, groups, args.test_fraction, args.seed, whole.classes)
     rest = np.flatnonzero(~test)
@@ -211,6 +212,8 @@ def run(args: argparse.Namespace) -> None:
     place, out = device.choose_device(args.device), Path(args.out)
     model, about = starting_network(args)
     parts = load_parts(args, about)
+    if args.group:
+        say_groups(parts, args)
     counts = torch.bincount(parts.train.labels, minlength=len(parts.train.classes)).tolist()
     train.say(
         f"{model.spec['name']} from {args.start}; {len(parts.train):,} pictures to learn from, "

@@ -142,15 +142,13 @@ def measure(args: argparse.Namespace, folder: Path, source: Source, place: Any) 
         raise UserError(f"{checkpoint.BEST} is missing from the folder")
     model, metadata = checkpoint.restore_model(folder / checkpoint.BEST)
     about = metadata["data"]
-    part, groups = load_part(args, source, about), None
-    if source.record and source.record.experiment == "finetune":
-        groups = groups_of(part, command_of(source.record))
+    part = load_part(args, source, about)
     if list(part.classes) != about["classes"]:
         raise UserError(f"the network knows other classes than {args.data or source.data} has")
     evaluation = train.evaluate(model, part, place)
     return report.Measured(
         part=args.split,
-        figures=figures.measure(evaluation, part.classes, groups),
+        figures=figures.measure(evaluation, part.classes, groups_in(source, part)),
         reliability=metrics.reliability(evaluation.logits, evaluation.labels),
         mistakes=worst(evaluation, part),
     )
@@ -183,8 +181,8 @@ def load_part(args: argparse.Namespace, source: Source, about: dict[str, Any]):
 
 def part_of_run(
     weights: str | Path, about: dict[str, Any], split: str, where: str | None, **asked: Any
-) -> Any | None:
-    """The part of a folder as the run of finetune beside the weights divided it.
+) -> tuple[Any, list[str] | None] | None:
+    """The part of a folder as the run of finetune beside the weights divided it, and its groups.
 
     where: the folder now, None for the run's own. None where no such run is there, or the folder
     has parts of its own.
@@ -199,7 +197,15 @@ def part_of_run(
     source = read(folder)
     if source.record is None or source.record.experiment != "finetune":
         return None
-    return load_part(argparse.Namespace(data=where, split=split, **asked), source, about)
+    part = load_part(argparse.Namespace(data=where, split=split, **asked), source, about)
+    return part, groups_in(source, part)
+
+
+def groups_in(source: Source, part: Any) -> list[str] | None:
+    """What belongs together in the part, as the run was told; None for a run of train."""
+    if source.record is None or source.record.experiment != "finetune":
+        return None
+    return groups_of(part, command_of(source.record))
 
 
 def command_of(record: records.Record) -> argparse.Namespace:
