@@ -62,7 +62,14 @@ def joined(device: str = "auto") -> Iterator[str]:
             )
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    backend = "nccl" if place.type == "cuda" else "gloo"
+    store, here, count = next(distributed.rendezvous("env://"))
+    if int(os.environ.get("GROUP_WORLD_SIZE", 1)) == 1:
+        # torchrun may keep the store when it starts the processes again (torch 2.14 does), and in
+        # it the addresses of those that died. Several machines count their restarts differently:
+        # slurm.sh asks torchrun for a new store.
+        store = distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    distributed.init_process_group(backend, store=store, rank=here, world_size=count)
     yield str(place)
     # Not after an error: the others may wait for this process, which torchrun sees by its end.
     wait()

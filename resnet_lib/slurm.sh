@@ -26,6 +26,8 @@ trap 'scontrol requeue "$SLURM_JOB_ID"; exit 0' USR1
 HEAD="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 PORT="$((20000 + SLURM_JOB_ID % 20000))"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+# Started again, the processes meet anew: not where the addresses of those that died are kept.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
 # One torchrun for each machine, which starts a process for each card. If a process dies, torchrun
 # starts all of them again, at most three times, and --resume takes them to the last checkpoint.
