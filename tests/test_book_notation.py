@@ -9,7 +9,7 @@ from notebooks import ROOT
 FORMULA = re.compile(r"\$\$(.*?)\$\$|\$((?:[^$\n]|\n(?!\n))+)\$", re.DOTALL)
 CODE = re.compile(r"(?ms)^```.*?^```|`[^`\n]+`")
 # Words and upright names in a formula, and the commands that only set it.
-WORDS = re.compile(r"\\(?:text|mathrm)\{[^{}]{2,}\}|\\[a-zA-Z]+")
+WORDS = re.compile(r"\\(?:text|mathrm)\{[^{}]{2,}\}|\\(?:begin|end)\{[a-z]+\}|\\[a-zA-Z]+")
 GREEK = re.compile(r"\\(alpha|beta|gamma|mu|sigma|varepsilon)(?![a-zA-Z])")
 ROW = re.compile(r"^\| (\$.+?) \| (.+) \| (.+) \|$", re.MULTILINE)
 
@@ -61,3 +61,4 @@ def test_rows_link_the_chapters_that_their_text_names():
 def test_letters_are_found_in_formulas_alone():
     text = "No a. $x_i + \\hat{\\mu}$, `$q$` and $$\\max(0, \\text{input}\\, W')$$"
     assert letters(text) == {"x", "i", "mu", "W"}
+    assert letters(r"$$\begin{aligned} y &= x \\ &= z \end{aligned}$$") == {"x", "y", "z"}
