@@ -127,13 +127,17 @@ def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_be
     launch = [*TORCHRUN, "--max-restarts", "3", *COMMAND, "--out"]
     with open(tmp_path / "said", "w") as said:
         process = subprocess.Popen([*launch, killed], env=ENVIRONMENT, stdout=said, stderr=said)
-        deadline = time.monotonic() + 120
-        while not (killed / "last.pt").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        victim = workers(process.pid)[rank]
-        os.kill(victim, signal.SIGKILL)
-        assert process.wait(180) == 0, (tmp_path / "said").read_text()
+        try:
+            deadline = time.monotonic() + 120
+            while not (killed / "last.pt").exists():
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            victim = workers(process.pid)[rank]
+            os.kill(victim, signal.SIGKILL)
+            assert process.wait(180) == 0, (tmp_path / "said").read_text()
+        finally:
+            process.terminate()  # and with it what it started
+            process.wait(60)
     said = (tmp_path / "said").read_text()
     assert f"exitcode: -9) local_rank: {rank}" in said and "resumed after epoch" in said
     done = subprocess.run([*launch, whole], **QUIET)
