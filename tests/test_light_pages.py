@@ -32,6 +32,24 @@ ICONS = (
 )
 
 
+CODE_STYLE = """\
+t1 .highlight { background: #fefefe; color: #080808 }
+t1 .highlight .n { color: #080808 } /* Name */
+t1 .highlight .p { color: #080808 }
+t1 .highlight .o { color: #00622F }
+t1 .highlight .gs { color: #080808; font-weight: bold }
+t2 .highlight { background: #2b2b2b; color: #F8F8F2 }
+t2 .highlight .n { color: #F8F8F2 }
+t2 .highlight .p { color: #ABE338 }
+t2 .highlight .o { color: #F8F8F2 }
+"""
+THEME_SCRIPT = """before();const e=()=>{},t=_(e,300);window.addEventListener("resize",t),\
+new MutationObserver(t).observe(document.getElementById("main-content"),{subtree:!0,childList:!0}),\
+e()}after();
+//# sourceMappingURL=pydata-sphinx-theme.js.map
+"""
+
+
 def pruned(css, beginnings=("bs-",)):
     return light_pages.pruned(css, WORDS, beginnings)
 
@@ -83,6 +101,8 @@ def built(tmp_path):
         '@charset "UTF-8";@import "../basic.css";/*! Mine. */a{src:url(../fonts/x.woff)}'
         ".fa-sun:before{top:0}.fa-dog:before{top:0}.later-one{top:1px}"
     )
+    (static / "scripts" / "pydata-sphinx-theme.js").write_text(THEME_SCRIPT)
+    (static / "pygments.css").write_text(CODE_STYLE)
     (static / "book.css").write_text("b{src:url(data:x/y,1)}i{src:url('https://e.org/z')}")
     (static / "own.js").write_text("name => `later-${name}`")
     (static / "scripts" / "fontawesome.js").write_text(f"{ICONS};'fa-dog'")
@@ -139,12 +159,27 @@ def test_scripts_stay_where_they_are_used(built):
     plain, formula, search = (built[2][f"{name}.html"] for name in
                               ("book/plain", "book/formula", "search"))  # fmt: skip
     assert "MathJax" not in plain and "tex-chtml" not in plain
-    assert formula.index("window.MathJax =") < formula.index("window.MathJax.startup")
-    assert "MathJax.typesetPromise(" in formula and "tex-chtml" in formula
+    assert "<script>window.MathJax =" in formula
+    address = "../_static/mathjax/tex-chtml.js?v=4"
+    late = f'<script defer src="../_static/later.js" data-mathjax="{address}"></script></body>'
+    assert late in formula
+    assert '<script defer src="../_static/later.js"></script></body>' in plain
     names = ("searchtools.js", "language_data.js", "searchindex.js")
     assert not any(name in text for name in names for text in (plain, formula))
     places = [search.index(f"{name}") for name in names]
-    assert places == sorted(places) and search.count("<script defer src=") == 4
+    assert places == sorted(places) and search.count("<script defer src=") == 5
+
+
+def test_the_theme_measures_no_whole_pages(built):
+    script = (built[0] / "_static" / "scripts" / "pydata-sphinx-theme.js").read_text()
+    assert script == "before();const e=()=>{},t=_(e,300);0}after();\n\n"
+
+
+def test_words_that_look_like_those_around_them_are_no_elements():
+    classes = light_pages.colourless(CODE_STYLE)
+    assert classes == {"n", "pre"}
+    text = '<span class="n"><span class="pre">a</span></span><span class="o">+</span>'
+    assert light_pages.without_spans(text, classes) == 'a<span class="o">+</span>'
 
 
 def test_icons_are_drawn(built):

@@ -3,7 +3,7 @@
 The theme links ten style sheets and a dozen scripts, all of which a browser reads before it shows
 anything, and draws its fifteen icons with a script of 1.5 MB. Afterwards a page has one style
 sheet, with the rules that some page or script can use, the icons as drawings, and scripts that run
-once the page stands. Looks and behaviour stay.
+once the page stands, or later still: see ``later.js``. Looks and behaviour stay.
 """
 
 import hashlib
@@ -33,15 +33,18 @@ ICON_STYLE = """\
 
 PRELOAD = re.compile(r'<link rel="preload" as="script"[^>]*>')  # would come before the style
 SEARCH = re.compile(r'<script src="[^"]*(?:search(?:tools|index)|language_data)\.js[^>]*></script>')
-MATHJAX = re.compile(r"<script>window\.MathJax.*?</script>|<script [^>]*/mathjax/[^>]*></script>")
-# Between a few formulas and the next the page answers its reader.
-IN_STEPS = """<script>window.MathJax.startup = {pageReady: async () => {
-  for (const rest = [...document.querySelectorAll(".math")]; rest.length; ) {
-    await MathJax.typesetPromise(rest.splice(0, 4));
-    await new Promise((done) => setTimeout(done));
-  }
-}};</script>"""
+MATHJAX = re.compile(r'<script [^>]*src="([^"]*/mathjax/[^"]*)"[^>]*></script>')
+MATHJAX_OPTIONS = re.compile(r"<script>window\.MathJax.*?</script>")
+# The theme's own way to find what scrolls; later.js has another.
+SCROLLS = re.compile(
+    r'window\.addEventListener\("resize",(\w+)\),new MutationObserver\(\1\)\.observe\('
+    r'document\.getElementById\("main-content"\),\{subtree:!0,childList:!0\}\),\w+\(\)'
+)
 PROMPT = re.compile(r"<script (?![^>]*\bdefer\b)(?=[^>]*\bsrc=)")
+SOURCE_MAP = re.compile(r"//# sourceMappingURL=.*")  # of the unchanged script
+CODE_RULE = re.compile(
+    r"^(.*)\.highlight (?:\.(\w+) )?\{(?:[^}]*;)? color: (#\w+) \}", re.MULTILINE
+)
 SIZE = re.compile(r'style="width: ([\d.]+)px; height: ([\d.]+)px;"')
 
 
@@ -101,18 +104,39 @@ def with_icons(text, known):
     return ICON.sub(draw, ICON_SCRIPT.sub("", text))
 
 
-def with_late_scripts(text, name):
-    """The page with the scripts that it needs, to run when all of it is there."""
+def with_late_scripts(text, name, static):
+    """The page with the scripts that it needs, to run when all of it is there.
+
+    static: where the folder of scripts lies, as seen from the page.
+    """
     text = PRELOAD.sub("", text)
     if name != "search.html":  # no other page finds anything while you type
         text = SEARCH.sub("", text)
-    if 'class="math' in text:
-        text = text.replace("</head>", f"{IN_STEPS}</head>", 1)
-    else:
-        text = MATHJAX.sub("", text)
+    mathjax = MATHJAX.search(text) if 'class="math' in text else None
+    address = f' data-mathjax="{mathjax[1]}"' if mathjax else ""
+    text = MATHJAX.sub("", text if mathjax else MATHJAX_OPTIONS.sub("", text))
+    text = text.replace("</body>", f'<script src="{static}/later.js"{address}></script></body>')
     text = PROMPT.sub("<script defer ", text)
     # These lines need a script before them. A module waits for it, with no file of its own either.
     return re.sub(r"<script>(?=DOCUMENTATION_OPTIONS\.)", '<script type="module">', text)
+
+
+def colourless(css):
+    """The classes of code that look like the code around them, in every theme; and docutils' pre.
+
+    They are half of a chapter's elements, each of which a browser would have to place.
+    """
+    rules = CODE_RULE.findall(css)
+    around = {theme: colour for theme, name, colour in rules if not name}
+    coloured = {name for theme, name, colour in rules if colour != around.get(theme)}
+    return {name for _, name, _ in rules if name} - coloured | {"pre"}
+
+
+def without_spans(text, classes):
+    """The page whose words of these classes stand there as plain text."""
+    names = "|".join(sorted(classes))
+    inner = re.compile(rf'<span class="(?:{names})">([^<]*)</span>')
+    return inner.sub(r"\1", inner.sub(r"\1", text))  # some are within another
 
 
 def lighten(app, error):
@@ -122,13 +146,16 @@ def lighten(app, error):
     static = Path(app.outdir, "_static").resolve()
     pages = [page for page in static.parent.rglob("*.html") if static not in page.parents]
     pages = {page: page.read_text(encoding="utf-8") for page in pages}
+    theme = static / "scripts" / "pydata-sphinx-theme.js"
+    changed = SCROLLS.sub("0", theme.read_text(encoding="utf-8"))
+    theme.write_text(SOURCE_MAP.sub("", changed), encoding="utf-8")
     scripts = (*static.glob("*.js"), *static.glob("scripts/*.js"))  # MathJax has its own styles
     scripts = {script.name: script.read_text(encoding="utf-8") for script in scripts}
     icons = DRAWING.findall(scripts.pop("fontawesome.js", ""))
     icons = {name: drawing for name, *drawing in icons}  # the solid ones, which come last
     words = set(re.findall(r"[\w-]+", " ".join((*pages.values(), *scripts.values()))))
     beginnings = tuple(set(BEGINNING.findall(" ".join(scripts.values()))))
-    made = {}
+    made, plain = {}, colourless((static / "pygments.css").read_text(encoding="utf-8"))
     for page, text in pages.items():
         sheets = tuple((page.parent / address).resolve() for address in SHEET.findall(text))
         if page.name == "404.html" or len(sheets) < 2:  # one: from an earlier build
@@ -139,10 +166,12 @@ def lighten(app, error):
             made[sheets].write_text(css, encoding="utf-8")
         link = f'<link rel="stylesheet" href="{relative(made[sheets], page.parent)}" />'
         before, _, after = SHEET.split(text, maxsplit=1)
-        text = with_late_scripts(before + link + SHEET.sub("", after), page.name)
+        text = before + link + SHEET.sub("", after)
+        text = with_late_scripts(text, page.name, relative(static, page.parent))
         # A figure too wide for a phone becomes smaller; with its height fixed it would be squeezed.
         text = SIZE.sub(r'style="width: \1px; height: auto; aspect-ratio: \1 / \2;"', text)
-        page.write_text(with_icons(text, icons), encoding="utf-8")
+        text = without_spans(with_icons(text, icons), plain)
+        page.write_text(text, encoding="utf-8")
 
 
 def setup(app):

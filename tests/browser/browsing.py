@@ -34,6 +34,14 @@ def opened(chromium, address, size=DESKTOP, own=OWN, expected=(), **options):
     assert not [error for error in errors if not any(words in error for words in expected)]
 
 
+def set_formulas(page):
+    """Have every formula set; all but those in view wait until the reader does something."""
+    page.mouse.move(5, 5)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.math')].every((one) => one.querySelector('mjx-container'))"
+    )
+
+
 def book_of_one_page(tmp_path_factory, name, texts):
     """The address of a page with these Markdown cells, built as the book's chapters are."""
     source = tmp_path_factory.mktemp(name)

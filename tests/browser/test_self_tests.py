@@ -6,7 +6,7 @@ Needs Chromium and the Python package playwright, which drives it; skipped witho
 import notebooks
 import pytest
 import self_tests
-from browsing import CHROMIUM, DESKTOP, PHONE, book_of_one_page, opened
+from browsing import CHROMIUM, DESKTOP, PHONE, book_of_one_page, opened, set_formulas
 
 pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -82,7 +82,8 @@ def test_each_option_tells_its_own_verdict(page):
 
 def test_formulas_in_explanations_are_set(page):
     open_all(page)
-    page.wait_for_function("document.querySelectorAll('details mjx-container').length > 50")
+    set_formulas(page)
+    assert page.locator("details mjx-container").count() > 50
     assert page.locator("mjx-merror").count() == 0
     text = page.locator("article").inner_text()
     assert "$" not in text and "<code>" not in text and "**" not in text
@@ -109,7 +110,7 @@ def test_no_accessibility_violation_and_nothing_to_scroll_sideways(chromium, add
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     with opened(chromium, address, size, color_scheme=scheme) as page:
         open_all(page)
-        page.wait_for_function("document.querySelectorAll('details mjx-container').length > 50")
+        set_formulas(page)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         boxes = page.locator("article details:not([class])").evaluate_all(
             "all => all.map((one) => one.scrollWidth - one.clientWidth)"

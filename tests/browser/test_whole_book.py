@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import notebooks
 import pytest
-from browsing import DESKTOP, OWN, PHONE, opened
+from browsing import DESKTOP, OWN, PHONE, opened, set_formulas
 
 WEIGHT = 1_000_000  # bytes of a chapter's page, packed, without what all pages share
 # Of the theme, and of MathJax: fetched once for the whole book.
@@ -67,6 +67,7 @@ def test_pages_are_accessible(chromium, html, kind):
         options = {"size": size, "color_scheme": theme, "expected": EXCERPTS}
         with opened(chromium, path.as_uri(), **options) as page:
             page.wait_for_load_state("networkidle")
+            set_formulas(page)
             for violation in axe.run(page, options={"preload": False}).response["violations"]:
                 what = f"{path.stem}, {theme}, {size[0]}: {violation['id']}"
                 where = violation["nodes"][0]["target"]
@@ -83,6 +84,7 @@ def test_no_page_scrolls_sideways(chromium, html, width):
         if not ours(path):
             continue
         with opened(chromium, path.as_uri(), size=(width, 844)) as page:
+            set_formulas(page)
             wide = page.evaluate("document.documentElement.scrollWidth")
             if wide > width:
                 found.append(f"{path.name}: {wide} pixels wide")
@@ -97,10 +99,26 @@ def address(request, html):
 
 def test_formulas_are_set(chromium, address):
     with page_at(chromium, f"{address}/book/04_normalisation_dropout.html") as page:
+        assert page.locator(".bd-article .math").count() > 20
+        set_formulas(page)
+        assert page.locator("mjx-merror").count() == 0
+
+
+def test_formulas_in_view_are_set_at_once(chromium, address):
+    with page_at(chromium, f"{address}/book/notation.html") as page:
         page.wait_for_selector("mjx-container")
-        page.evaluate("MathJax.startup.promise")
-        formulas = page.locator(".bd-article .math")
-        assert page.locator("mjx-container").count() == formulas.count() > 20
+        page.wait_for_load_state("networkidle")
+        assert page.locator("mjx-container").count() < page.locator(".math").count()
+
+
+def test_a_page_without_a_formula_in_view_loads_no_mathjax_until_its_reader_moves(
+    chromium, address
+):
+    with page_at(chromium, f"{address}/book/06_residual_block.html", size=PHONE) as page:
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("window.MathJax.version") is None
+        page.mouse.wheel(0, 50)
+        page.wait_for_selector("mjx-container")
 
 
 def test_search_finds(chromium, address):
@@ -137,6 +155,37 @@ def test_a_solution_opens_by_keyboard(chromium, address):
         solution.locator("summary").focus()
         page.keyboard.press("Enter")
         assert solution.get_attribute("open") is not None
+
+
+WRONG_STOPS = """[...document.querySelectorAll(".bd-article pre")].filter((box) =>
+  box.checkVisibility() && (box.tabIndex === 0) !== (box.scrollWidth > box.clientWidth)).length"""
+
+
+def test_the_tab_key_stops_at_code_that_scrolls_and_at_no_other(chromium, address):
+    with page_at(chromium, f"{address}/book/06_residual_block.html", size=PHONE) as page:
+        stops = page.locator(".bd-article pre[tabindex='0']")
+        page.keyboard.press("Tab")
+        page.wait_for_function(f"{WRONG_STOPS} === 0")
+        before = stops.count()
+        assert 0 < before < page.locator(".bd-article pre").count()
+        page.locator("details summary", has_text="Solution 6.1").click()
+        page.wait_for_function(f"{WRONG_STOPS} === 0")
+        stops.locator("visible=true").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.activeElement.scrollLeft > 0")
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.wait_for_function(f"{WRONG_STOPS} === 0")
+        assert stops.count() < before
+
+
+def test_contents_close_once_a_place_is_chosen(chromium, address):
+    with page_at(chromium, f"{address}/book/06_residual_block.html", size=PHONE) as page:
+        contents = page.locator("#pst-secondary-sidebar-modal")
+        page.locator("button.secondary-toggle:visible").first.click()
+        assert contents.evaluate("contents => contents.open")
+        contents.get_by_role("link", name="Where to read on").click()
+        assert not contents.evaluate("contents => contents.open")
+        assert page.url.endswith("#where-to-read-on")
 
 
 def test_the_theme_switches_and_stays(chromium, served):
