@@ -216,6 +216,17 @@ def test_python_m_resnet_lib_passes_the_exit_code_on():
     assert mistake.returncode == 2 and "Traceback" not in mistake.stderr
 
 
+def test_a_file_that_is_no_picture_is_told_in_one_line(folder, tmp_path):
+    (folder / "cat" / "notes.txt").write_text("no picture")
+    line = ["train", "--data", str(folder), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    line += ["--model", "resnet18", "--width", "4", "--epochs", "1", "--image-size", "16"]
+    command = [sys.executable, "-m", "resnet_lib", *line]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = [one for one in done.stderr.splitlines() if "notes.txt" in one]
+    assert len(told) == 1 and told[0].startswith("warning: skipped: 1 of")
+    assert "options.py" not in done.stderr and "UserWarning" not in done.stderr
+
+
 def test_ctrl_c_says_what_is_kept(tmp_path, capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt

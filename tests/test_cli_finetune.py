@@ -61,6 +61,7 @@ def test_a_folder_becomes_a_classifier_with_a_report(pictures, tmp_path, capsys)
 def test_without_groups_copies_in_both_parts_are_told(pictures, tmp_path, capsys):
     assert cli.main(command(pictures, tmp_path / "run", "--probe")) == 0
     printed = capsys.readouterr().out
+    assert "in one go: without effect are --epochs, --batch-size\n" in printed
     told = re.search(r"nearly copies of training pictures, such as (.+), near to (.+): ", printed)
     asked, known = (Path(name) for name in told.groups())
     assert asked != known and asked.name[:-6] == known.name[:-6] and asked.parent == known.parent
@@ -187,8 +188,9 @@ def test_mistakes_get_a_line(pictures, tmp_path, capsys):
     assert "there is no folder" in fails(capsys, *command(tmp_path / "no", out))
     assert "no checkpoint at" in fails(capsys, *command(pictures, out, "--from", "no.pt"))
     assert "is no regular expression" in fails(capsys, *command(pictures, out, "--group", "["))
-    assert "frozen must be 0 to 5" in fails(capsys, *command(pictures, out, "--frozen", "7"))
-    assert "lie between 0 and 1" in fails(capsys, *command(pictures, out, "--test-fraction", "2"))
+    assert "--frozen: invalid choice: 7" in fails(capsys, *command(pictures, out, "--frozen", "7"))
+    one = fails(capsys, *command(pictures, out, "--test-fraction", "2"))
+    assert "--test-fraction: invalid number between 0 and 1 value: '2'" in one
     one = fails(capsys, *command(pictures, out, "--group", "^thing"))
     assert "has 1 group of images" in one and "'bright'" in one
     (tmp_path / "empty" / "cat").mkdir(parents=True)

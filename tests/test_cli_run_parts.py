@@ -49,6 +49,16 @@ def test_evaluate_measures_the_part_held_out_with_its_groups(tuned, held, capsys
         assert found[key] == held[key], key
 
 
+def test_the_folder_of_a_run_stands_for_its_best_weights(tuned, held, tmp_path, capsys):
+    found = asked(capsys, "evaluate", "--checkpoint", tuned, "--json", "--data",
+                  tuned.parent / "noise")  # fmt: skip
+    assert found["accuracy_interval"] == held["accuracy_interval"]
+    picture = next((tuned.parent / "noise" / "one").iterdir())
+    asked(capsys, "predict", "--checkpoint", tuned, "--json", picture)
+    one = fails(capsys, "predict", "--checkpoint", str(tmp_path), str(picture))
+    assert f"no checkpoint at {tmp_path / 'best.safetensors'}" in one
+
+
 def test_a_report_has_the_runs_own_interval(tuned, held):
     assert cli.main(["report", str(tuned), "--device", "cpu"]) == 0
     low, high = held["accuracy_interval"]

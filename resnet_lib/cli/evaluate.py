@@ -20,8 +20,9 @@ def add(commands: Any) -> None:
     command.set_defaults(run=run)
     command.add_argument(
         "--checkpoint",
+        type=options.network,
         default=checkpoint.SHIPPED,
-        help="best.safetensors or last.pt of a run (the network that comes with the package)",
+        help="a run's folder, or a checkpoint in it (the network that comes with the package)",
     )
     options.add_data(command)
     command.add_argument("--split", default="test", help=f"{', '.join(splits.SPLITS)} (test)")

@@ -28,8 +28,9 @@ def add(commands: Any) -> None:
     command.set_defaults(run=run)
     command.add_argument(
         "--checkpoint",
+        type=options.network,
         default=checkpoint.SHIPPED,
-        help="best.safetensors or last.pt of a run (the network that comes with the package)",
+        help="a run's folder, or a checkpoint in it (the network that comes with the package)",
     )
     command.add_argument("--format", default="onnx", help=f"{', '.join(export.FORMATS)} (onnx)")
     command.add_argument(

@@ -33,6 +33,8 @@ REPORT = "report.json"
 LARGEST = 1 << 30  # bytes of images that are kept in memory, decoded once
 VAL_FRACTION = 0.15  # of what is not held out
 MISTAKES = 10  # the surest wrong answers, which are told by name
+# Options that a probe has no use for.
+TRAINING_ONLY = ("--frozen", "--epochs", "--batch-size", "--lr", "--head-factor", "--no-augment")
 
 
 class Parts(NamedTuple):
@@ -55,10 +57,11 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--from",
         dest="start",
+        type=options.network,
         default=checkpoint.SHIPPED,
         metavar="NETWORK",
-        help=f"a checkpoint, or {' or '.join(pretrained.NAMES)}, torchvision's weights, which are "
-        f"fetched once ({checkpoint.SHIPPED})",
+        help=f"a run's folder, a checkpoint, or {' or '.join(pretrained.NAMES)}, torchvision's "
+        f"weights, which are fetched once ({checkpoint.SHIPPED})",
     )
     command.add_argument(
         "--model", default="resnet50", help="whose weights of torchvision's (resnet50)"
@@ -69,7 +72,7 @@ def add(commands: Any) -> None:
         "--probe", action="store_true", help="fit the last layer only, exactly: the quick baseline"
     )
     command.add_argument(
-        "--frozen", type=int, default=0, metavar="N",
+        "--frozen", type=int, choices=range(6), default=0, metavar="N",
         help="leave the first N of 5 parts as they are: 1 the stem, 5 all but the last layer (0)",
     )  # fmt: skip
     command.add_argument("--epochs", type=options.positive, default=20, help="passes (20)")
@@ -84,7 +87,7 @@ def add(commands: Any) -> None:
         "--balance", action="store_true", help="show rare classes as often as the largest one"
     )
     command.add_argument(
-        "--test-fraction", type=float, default=0.2,
+        "--test-fraction", type=options.share, default=0.2,
         help="of the pictures to hold out, where the folder has no part of the name test (0.2)",
     )  # fmt: skip
     command.add_argument(
@@ -203,6 +206,8 @@ def run(args: argparse.Namespace) -> None:
     checkpoint.open_run(args.out, args.resume)
     if args.probe and args.resume:
         raise UserError("a probe is fitted in one go: leave --resume out")
+    if args.probe and (given := [word for word in args.line if word.startswith(TRAINING_ONLY)]):
+        train.say(f"warning: a probe is fitted in one go: without effect are {', '.join(given)}")
     config = train.TrainConfig(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, frozen=args.frozen,
         warmup_epochs=min(1.0, args.epochs / 2), head_factor=args.head_factor, seed=args.seed,

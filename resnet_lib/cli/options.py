@@ -1,9 +1,10 @@
 """Options that several commands share, and what is made of them."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from resnet_lib import UserError, data, device
+from resnet_lib import UserError, checkpoint, data, device
 
 
 def positive(text: str) -> int:
@@ -15,6 +16,23 @@ def positive(text: str) -> int:
 
 
 positive.__name__ = "whole number above 0"  # argparse puts it in its message
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, for argparse."""
+    number = float(text)
+    if not 0 < number < 1:
+        raise ValueError
+    return number
+
+
+share.__name__ = "number between 0 and 1"
+
+
+def network(text: str) -> str:
+    """A trained network's file; the folder of a run stands for its best weights."""
+    names = (checkpoint.SHIPPED, checkpoint.SHIPPED_SMALL_STEM)
+    return str(Path(text) / checkpoint.BEST) if Path(text).is_dir() and text not in names else text
 
 
 def add_data(command: argparse.ArgumentParser) -> None:

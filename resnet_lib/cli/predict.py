@@ -23,8 +23,9 @@ def add(commands: Any) -> None:
     command.set_defaults(run=run)
     command.add_argument(
         "--checkpoint",
+        type=options.network,
         default=checkpoint.SHIPPED,
-        help="best.safetensors or last.pt of a run, or an exported .onnx or .pt2 file "
+        help="a run's folder, or a checkpoint in it, or an exported .onnx or .pt2 file "
         "(the network that comes with the package)",
     )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
