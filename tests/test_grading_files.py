@@ -261,7 +261,12 @@ def test_canvas_with_the_exported_gradebook(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("name", ["Ann Li", "Li, Ann", "ann_li", "s1", "liann_101_5_x"])
+ASKED = f"{TOY.name}_LI_ANN"  # as the sheet asks for it
+
+
+@pytest.mark.parametrize(
+    "name", ["Ann Li", "Li, Ann", "ann_li", "s1", "liann_101_5_x", ASKED, f"{TOY.name}_Ann-Li"]
+)
 def test_canvas_knows_a_student_by_several_names(tmp_path, name):
     (tmp_path / "roster.csv").write_text(CANVAS, encoding="utf-8")
     assert lms.canvas([result(name)], TOY, tmp_path, tmp_path / "roster.csv") == []
@@ -273,6 +278,8 @@ def test_two_students_of_one_name_are_not_mixed_up(tmp_path):
     (tmp_path / "roster.csv").write_text(CANVAS + twin, encoding="utf-8")
     results = [result("Ann Li", (3, 0, 0, 0)), result("liann_104_5_x", (3, 4, 3, 2))]
     assert lms.canvas(results, TOY, tmp_path, tmp_path / "roster.csv") == ["Ann Li"]
+    assert lms.canvas([result(ASKED)], TOY, tmp_path, tmp_path / "roster.csv") == [ASKED]
+    lms.canvas(results, TOY, tmp_path, tmp_path / "roster.csv")
     assert [row[1::4] for row in rows(tmp_path / "canvas.csv")[2:]] == [["104", "12"]]
 
 
@@ -294,6 +301,8 @@ def test_moodle_with_the_grading_worksheet(tmp_path):
         encoding="utf-8",
     )
     folder = "Ann Li_11_assignsubmission_file_/work"
+    assert lms.moodle([result(ASKED)], TOY, tmp_path, tmp_path / "roster.csv") == []
+    assert rows(tmp_path / "moodle.csv")[1][4] == "8"
     assert lms.moodle([result(folder)], TOY, tmp_path, tmp_path / "roster.csv") == []
     table = rows(tmp_path / "moodle.csv")
     assert table[0][-1] == "Feedback comments" and table[0][:6] == [

@@ -34,6 +34,11 @@ def key(text: str) -> str:
     return re.sub(r"[\W_]+", "", text).casefold()
 
 
+def words(text: str) -> str:
+    """The same, whichever of the names comes first."""
+    return " ".join(sorted(filter(None, re.split(r"[\W_]+", text.casefold()))))
+
+
 def owners(result: Result, pattern: re.Pattern) -> dict[str, str]:
     """What a submission's name says of its student: the platform's number, and a name."""
     match = pattern.match(result.submission)
@@ -64,19 +69,26 @@ def best_of(results: Iterable[Result], find: Callable[[Result], Any]) -> dict[An
 
 def fill(
     results: list[Result], rows: list[list[str]], identity: Callable[[list[str]], list[str]],
-    pattern: re.Pattern,
+    pattern: re.Pattern, sheet: str,
 ) -> tuple[dict[int, Result], list[str]]:  # fmt: skip
-    """{index of a row: result}, and the submissions that belong to no row, or to several."""
+    """{index of a row: result}, and the submissions that belong to no row, or to several.
+
+    A submission is found by the platform's number or a name in its own name, or by the name that
+    the sheet asks for: ``sheet``_FAMILYNAME_GIVENNAME.
+    """
     index: dict[str, set[int]] = {}
     for position, row in enumerate(rows):
-        for word in filter(None, map(key, identity(row))):
-            index.setdefault(word, set()).add(position)
+        for value in identity(row):
+            for word in filter(None, (key(value), words(value))):
+                index.setdefault(word, set()).add(position)
 
     def student(result: Result) -> int | None:
         who = owners(result, pattern)
         first = result.submission.partition("/")[0]
-        for word in (who["id"], who["who"], first, result.submission):
-            places = index.get(key(word), set())
+        known = [key(word) for word in (who["id"], who["who"], first, result.submission)]
+        asked = result.submission.removeprefix(f"{sheet}_")
+        for word in (*known, words(asked)):
+            places = index.get(word, set())
             if len(places) == 1:
                 return next(iter(places))
         return None
@@ -114,7 +126,7 @@ def canvas(
             student = row[columns["Student"]] if "Student" in columns else ""
             return [*values[:4], " ".join(reversed(student.split(",")))]
 
-        found, lost = fill(results, rows, identity, CANVAS_NAME)
+        found, lost = fill(results, rows, identity, CANVAS_NAME, assignment.name)
         title = next((n for n in header if n.startswith(assignment.title)), assignment.title)
         kept = [n for n in CANVAS if n in columns]
         table = [[*kept, title]]
@@ -157,7 +169,7 @@ def moodle(
         def identity(row: list[str]) -> list[str]:
             return [row[at].removeprefix("Participant ") for at in columns]
 
-        found, lost = fill(results, rows, identity, MOODLE_NAME)
+        found, lost = fill(results, rows, identity, MOODLE_NAME, assignment.name)
         for index, result in found.items():
             rows[index][header.index("Grade")] = number(result.total)
             rows[index][header.index("Feedback comments")] = summary(result)
