@@ -15,4 +15,13 @@ document.addEventListener("DOMContentLoaded", () => {
       contents.close();
     }
   });
+  // A result's excerpt shows the text, not the buttons above it, and not its list of headings.
+  if (typeof Search !== "undefined") {
+    const { htmlToText } = Search;
+    Search.htmlToText = (html, anchor) => {
+      const page = new DOMParser().parseFromString(html, "text/html");
+      page.querySelector("[role=main]")?.replaceChildren(...page.querySelectorAll("article.bd-article"));
+      return htmlToText(page.documentElement.outerHTML, anchor);
+    };
+  }
 });

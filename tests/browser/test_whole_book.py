@@ -128,6 +128,17 @@ def test_search_finds(chromium, address):
         assert any("bottleneck" in text for text in map(str.lower, found))
 
 
+@pytest.mark.parametrize("asked", ["pyramid", "residual+block"])
+def test_excerpts_of_what_is_found_are_text(chromium, served, asked):
+    with page_at(chromium, f"{served}/search.html?q={asked}") as page:
+        page.wait_for_selector("ul.search li p.context")
+        page.wait_for_load_state("networkidle")
+        excerpts = [" ".join(text.split()) for text in page.locator("p.context").all_inner_texts()]
+    headings = ("Contents", "Recap Self-test", "System Settings", "feature map feature pyramid")
+    assert len(excerpts) > 5
+    assert not [text for text in excerpts if any(heading in text for heading in headings)]
+
+
 def test_search_does_not_find_what_is_not_there(chromium, address):
     with page_at(chromium, f"{address}/search.html?q=zzyzx") as page:
         page.wait_for_selector(".search-summary")
