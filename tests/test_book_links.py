@@ -79,7 +79,7 @@ def test_figures_and_formulas_are_counted_in_each_chapter(html):
 def test_a_chapter_leads_to_the_reference_of_what_it_builds(html):
     text = article(html, "06_residual_block")
     assert text.count('href="api.html#resnet_lib.blocks.BasicBlock"') == 1  # the first use
-    assert '<span class="pre">check(block_class)</span>' in text  # that of an exercise
+    assert 'notranslate">check(block_class)</code>' in text  # that of an exercise
     assert 'href="api.html#resnet_lib.checks.check"' not in text
 
 
@@ -230,3 +230,13 @@ def test_broken_links_are_noticed(tmp_path):
     )
     (tmp_path / "b.html").write_text('<p id="here">')
     assert broken(tmp_path) == ["a.html: b.html#gone", "a.html: #no", "a.html: c.html"]
+
+
+def test_signatures_in_the_reference_are_read_and_not_raw(html):
+    text = (html / "book" / "api.html").read_text(encoding="utf-8")
+    signatures = [
+        re.sub(r"<[^>]+>", "", one) for one in re.findall(r"(?s)<dt [^>]*>.*?</dt>", text)
+    ]
+    assert len(signatures) > 300
+    assert not [one for one in signatures if "~" in one or "&lt;" in one]
+    assert any("resnet_lib.train.fit(" in one and "log: Callable[" in one for one in signatures)

@@ -14,6 +14,7 @@ from sphinx.util.nodes import make_refnode
 
 PACKAGE = "resnet_lib"
 OTHERS = r"(collections|contextlib|keras|matplotlib|numpy|pathlib|torch)\..*"  # not on these pages
+UNWRITTEN = re.compile(r"<(?:function )?(\w+)[^>]*>")  # a default that is no Python as it prints
 NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(.*\))?", re.DOTALL)
 
 
@@ -106,7 +107,17 @@ def check_references(app, config):
     config.nitpick_ignore_regex = [("py:.*", OTHERS)]  # tuples, which no YAML file can hold
 
 
+def readable(app, what, name, thing, options, arguments, returns):
+    """Arguments that Sphinx can read: else it shows a signature raw, with all modules' names."""
+
+    def written(found):
+        return "..." if found[1] == "factory" else found[1]
+
+    return arguments and UNWRITTEN.sub(written, arguments), returns
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", readable)
     app.connect("config-inited", check_references)
     app.add_post_transform(LinkNames)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
