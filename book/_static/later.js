@@ -31,7 +31,7 @@
   // Formulas. MathJax comes with the first of them.
   const load = () =>
     new Promise((done) => {
-      window.MathJax.startup = { pageReady: async () => done() };
+      window.MathJax = { ...window.MathJax, startup: { pageReady: async () => done() } };
       const script = document.createElement("script");
       script.src = mathjax;
       document.head.append(script);
@@ -45,7 +45,7 @@
       return;
     }
     setting = true;
-    if (!window.MathJax.typesetPromise) {
+    if (!window.MathJax?.typesetPromise) {
       await load();
     }
     await inSteps(waiting, (some) => window.MathJax.typesetPromise(some));
