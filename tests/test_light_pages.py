@@ -14,6 +14,7 @@ PAGE = """<html><head>
 <link rel="preload" as="script" href="{up}_static/own.js" />
 <script src="{up}_static/own.js?v=3"></script>
 <script>let hint = 'Show';</script>
+<script>document.documentElement.dataset.theme = localStorage.getItem("theme") || "auto";</script>
 <script>window.MathJax = {{"options": {{}}}}</script>
 <script defer="defer" src="{up}_static/mathjax/tex-chtml.js?v=4"></script>
 <script>DOCUMENTATION_OPTIONS.pagename = 'x';</script>
@@ -153,6 +154,12 @@ def test_scripts_wait_in_their_order(built):
     assert '<script type="module">DOCUMENTATION_OPTIONS.pagename' in text
     assert "<script>let hint" in text  # as a module it would be seen by no other script
     assert "preload" not in text and "fontawesome" not in text
+
+
+def test_bright_or_dark_is_settled_at_once(built):
+    text = built[2]["book/plain.html"]
+    assert '|| "auto"' not in text
+    assert 'dataset.theme = ["light", "dark"].find(' in text
 
 
 def test_scripts_stay_where_they_are_used(built):

@@ -41,6 +41,12 @@ SCROLLS = re.compile(
     r'document\.getElementById\("main-content"\),\{subtree:!0,childList:!0\}\),\w+\(\)'
 )
 PROMPT = re.compile(r"<script (?![^>]*\bdefer\b)(?=[^>]*\bsrc=)")
+# Bright or dark is settled before anything shows: else the whole page is styled a second time, and
+# a reader in the dark sees it flash.
+UNSETTLED = 'localStorage.getItem("theme") || "auto"'
+SETTLED = """\
+    ["light", "dark"].find((one) => one === document.documentElement.dataset.mode) ??
+    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")""".lstrip()
 SOURCE_MAP = re.compile(r"//# sourceMappingURL=.*")  # of the unchanged script
 CODE_RULE = re.compile(
     r"^(.*)\.highlight (?:\.(\w+) )?\{(?:[^}]*;)? color: (#\w+) \}", re.MULTILINE
@@ -109,7 +115,7 @@ def with_late_scripts(text, name, static):
 
     static: where the folder of scripts lies, as seen from the page.
     """
-    text = PRELOAD.sub("", text)
+    text = PRELOAD.sub("", text).replace(UNSETTLED, SETTLED)
     if name != "search.html":  # no other page finds anything while you type
         text = SEARCH.sub("", text)
     mathjax = MATHJAX.search(text) if 'class="math' in text else None

@@ -211,6 +211,22 @@ def test_the_theme_switches_and_stays(chromium, served):
         assert root.get_attribute("data-mode") == mode
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_is_bright_or_dark_from_its_first_moment(chromium, served, theme):
+    """Without the scripts that could change it later, and with a choice of the reader's."""
+    context = chromium.new_context(color_scheme=theme)
+    page = context.new_page()
+    page.route("**/*.js*", lambda route: route.abort())
+    page.goto(f"{served}/book/06_residual_block.html")
+    root = page.locator("html")
+    assert root.get_attribute("data-theme") == theme
+    for chosen in ("dark", "light"):
+        page.evaluate("mode => localStorage.setItem('mode', mode)", chosen)
+        page.reload()
+        assert root.get_attribute("data-theme") == chosen
+    context.close()
+
+
 def test_previous_and_next_lead_through_the_chapters(chromium, address):
     with page_at(chromium, f"{address}/book/06_residual_block.html") as page:
         page.locator("a.right-next").click()
