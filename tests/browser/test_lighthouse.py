@@ -1,8 +1,7 @@
 """Lighthouse's judgement of the pages, on a desktop and on a slow phone, as it supposes.
 
-The speed is held on the desktop only: on the phone, a fourth as fast as this machine, a chapter's
-formulas alone take longer than full points allow. Runs where the program ``lighthouse`` is
-installed (``npm install --global lighthouse``), or where the variable LIGHTHOUSE names it.
+Runs where the program ``lighthouse`` is installed (``npm install --global lighthouse``), or where
+the variable LIGHTHOUSE names it.
 """
 
 import json
@@ -15,8 +14,11 @@ from browsing import CHROMIUM
 from test_whole_book import KINDS
 
 LIGHTHOUSE = os.environ.get("LIGHTHOUSE") or shutil.which("lighthouse")
-PHONE = {"accessibility": 100, "best-practices": 100, "seo": 100}
-LEAST = {"phone": PHONE, "desktop": PHONE | {"performance": 95}}
+SCREENS = ("phone", "desktop")
+LEAST = {"performance": 95, "accessibility": 100, "best-practices": 100, "seo": 100}
+# The reference is the longest page: a phone, a fourth as fast as this machine, lays it out in half
+# a second.
+LONGEST = {("book/api.html", "phone"): {"performance": 85}}
 TRIES = 3  # other programs on this machine cost points too
 
 pytestmark = pytest.mark.skipif(not (LIGHTHOUSE and CHROMIUM), reason="needs lighthouse")
@@ -26,7 +28,7 @@ def judged(address, screen, folder):
     """({category: points of 100}, the audits that cost some) for a page."""
     path = folder / "report.json"
     command = [LIGHTHOUSE, address, "--quiet", "--output=json", f"--output-path={path}"]
-    command += [f"--only-categories={','.join(LEAST[screen])}"]
+    command += [f"--only-categories={','.join(LEAST)}"]
     command += ["--preset=desktop"] if screen == "desktop" else []
     command += ["--chrome-flags=--headless=new --no-sandbox --disable-dev-shm-usage"]
     environment = os.environ | {"CHROME_PATH": CHROMIUM}
@@ -43,10 +45,10 @@ def judged(address, screen, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("screen", LEAST)
+@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "search.html"])
 def test_lighthouse_is_content(served, tmp_path, kind, screen):
-    least = LEAST[screen]
+    least = LEAST | LONGEST.get((kind, screen), {})
     for _ in range(TRIES):
         points, lacking = judged(f"{served}/{kind}", screen, tmp_path)
         assert points.keys() == least.keys()
