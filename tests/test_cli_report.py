@@ -8,10 +8,10 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from commands import fails
 from PIL import Image
+from toys import draw_noise
 
 from resnet_lib import checkpoint, cli, records, train
 from resnet_lib.cli import options
@@ -40,12 +40,8 @@ def run(trained, tmp_path):
 def tuned(tmp_path_factory):
     """Noise in two classes, so that some answers are wrong, and a network tuned on it."""
     folder = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    for name in ("one & all", "two"):
-        (folder / "noise" / name).mkdir(parents=True)
-        for number in range(30):
-            pixels = random.integers(0, 256, (16, 16), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "noise" / name / f"{number:02d}.png")
+    names = [f"{number:02d}" for number in range(30)]
+    draw_noise(folder / "noise", ("one & all", "two"), names)
     line = ["finetune", "--data", str(folder / "noise"), "--image-size", "16", "--epochs", "1"]
     line += ["--seed", "3", "--test-fraction", "0.4", "--device", "cpu"]
     assert cli.main([*line, "--out", str(folder / "run")]) == 0

@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 from commands import fails
-from PIL import Image
+from toys import draw_noise
 
 from resnet_lib import cli, export
 
@@ -16,13 +15,8 @@ SHOTS = 3
 def tuned(tmp_path_factory):
     """A folder of noise, some shots of each thing, and a probe that keeps things together."""
     folder = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    for name in ("one", "two"):
-        (folder / "noise" / name).mkdir(parents=True)
-        for number in range(10 * SHOTS):
-            pixels = random.integers(0, 256, (16, 16), dtype=np.uint8)
-            place = folder / "noise" / name / f"thing{number // SHOTS}_{number % SHOTS}.png"
-            Image.fromarray(pixels).save(place)
+    names = [f"thing{number // SHOTS}_{number % SHOTS}" for number in range(10 * SHOTS)]
+    draw_noise(folder / "noise", ("one", "two"), names)
     line = ["finetune", "--data", str(folder / "noise"), "--image-size", "16", "--probe"]
     line += ["--group", "^thing[0-9]+", "--test-fraction", "0.4", "--device", "cpu"]
     assert cli.main([*line, "--out", str(folder / "run")]) == 0

@@ -1,6 +1,8 @@
 """Small data and networks that several test files share."""
 
+import numpy as np
 import torch
+from PIL import Image
 
 from resnet_lib import data, models
 
@@ -21,6 +23,16 @@ def make_images(count=48, seed=0, split="train", size=8):
         split=split,
         attributes={},
     )
+
+
+def draw_noise(folder, classes, names):
+    """A folder of grey noise of 16 px, a picture of each name a class: some answers are wrong."""
+    random = np.random.default_rng(0)
+    for label in classes:
+        (folder / label).mkdir(parents=True)
+        for name in names:
+            pixels = random.integers(0, 256, (16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{name}.png")
 
 
 def make_model(seed=0, width=4, name="resnet18"):

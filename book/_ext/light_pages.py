@@ -44,9 +44,8 @@ PROMPT = re.compile(r"<script (?![^>]*\bdefer\b)(?=[^>]*\bsrc=)")
 # Bright or dark is settled before anything shows: else the whole page is styled a second time, and
 # a reader in the dark sees it flash.
 UNSETTLED = 'localStorage.getItem("theme") || "auto"'
-SETTLED = """\
-    ["light", "dark"].find((one) => one === document.documentElement.dataset.mode) ??
-    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")""".lstrip()
+SETTLED = """["light", "dark"].find((one) => one === document.documentElement.dataset.mode) ??
+      (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")"""
 SOURCE_MAP = re.compile(r"//# sourceMappingURL=.*")  # of the unchanged script
 CODE_RULE = re.compile(
     r"^(.*)\.highlight (?:\.(\w+) )?\{(?:[^}]*;)? color: (#\w+) \}", re.MULTILINE

@@ -20,7 +20,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const { htmlToText } = Search;
     Search.htmlToText = (html, anchor) => {
       const page = new DOMParser().parseFromString(html, "text/html");
-      page.querySelector("[role=main]")?.replaceChildren(...page.querySelectorAll("article.bd-article"));
+      const text = page.querySelectorAll("article.bd-article");
+      page.querySelector("[role=main]")?.replaceChildren(...text);
       return htmlToText(page.documentElement.outerHTML, anchor);
     };
   }
